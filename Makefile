@@ -1,0 +1,50 @@
+# make run   the candles flow on embedded defaults; needs Python 3.11 or 3.12 and make
+# make test  every test that is not marked slow, on real Kafka and PostgreSQL
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA_DIR ?= .data
+export DATA_DIR
+
+.PHONY: run test lint proto lock clean
+
+run: $(VENV)/.run
+	@test -d $(DATA_DIR)/recovery/candles || { mkdir -p $(DATA_DIR)/recovery/candles && $(BIN)/python -m bytewax.recovery $(DATA_DIR)/recovery/candles 1; }
+	@exec $(BIN)/python -m bytewax.run dataflows.candles -r $(DATA_DIR)/recovery/candles -s 5 -b 0
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+proto: $(VENV)/.dev
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market.proto
+
+# Resolves the newest versions that pyproject.toml allows, for both Python versions at once.
+lock: $(VENV)/.dev
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) $(DATA_DIR)
+
+# The interpreter is the first of these that runs and that Bytewax has wheels for.
+$(VENV)/bin/python:
+	@for candidate in python3.12 python3.11 python3 python; do \
+	  if $$candidate -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then \
+	    echo "Creating $(VENV) with $$($$candidate --version)"; exec $$candidate -m venv $(VENV); \
+	  fi; \
+	done; echo "No Python 3.11 or 3.12 with the venv module was found; install one (Debian: python3-venv) and try again." >&2; exit 1
+
+$(VENV)/.run: requirements.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@ $(VENV)/.run

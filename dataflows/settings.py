@@ -1,0 +1,162 @@
+"""Settings of the flows: environment variables, typed and checked before anything starts.
+
+A setting is a field here, its variable the field's name in capitals; `docs/settings.md`
+lists them all. A wrong value stops the flow with the variable's name, the value and what it
+may be. This is the only module that reads the environment.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.candles import INTERVALS_MS
+from schemas.errors import FlowError
+
+__all__ = ["CandleSettings", "FlowSettings"]
+
+_TOPIC = r"^[a-zA-Z0-9._-]{1,230}$"
+_SECRET = ("database_url",)
+
+
+class FlowSettings(BaseSettings):
+    """What every flow takes."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
+    )
+
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="Kafka brokers, host:port with commas; unset: the simulated market"
+    )
+    database_url: str | None = Field(
+        None,
+        repr=False,
+        pattern=r"^(postgres(ql)?://.*|off)$",
+        description="libpq URL of PostgreSQL; unset: an embedded server; off: no tables",
+    )
+    schema_registry_url: str | None = Field(
+        None,
+        pattern="^https?://.*",
+        description="schema registry; set: values carry its wire format, in and out",
+    )
+    flow_version: str = Field(
+        "1", pattern=r"^[a-zA-Z0-9._-]{1,40}$", description="whose progress and state it is"
+    )
+    shards: int = Field(
+        8, ge=1, le=1024, description="groups of keys; partitions of the output topics"
+    )
+    stop_at_end: bool = Field(
+        False, description="read each partition to the end it has at start, flush, and exit"
+    )
+    idle_timeout_s: float = Field(
+        10, gt=0, description="a live partition silent for this long no longer holds others up"
+    )
+    lateness_s: float = Field(
+        2, ge=0, le=86_400, description="how far the watermark stays behind the newest event"
+    )
+    correction_s: float = Field(
+        300, ge=0, le=7 * 86_400, description="how long after its end a window is corrected"
+    )
+    max_ahead_s: float = Field(
+        600, gt=0, description="an event further ahead of its record's timestamp is rejected"
+    )
+    preview_ms: int = Field(100, ge=0, description="least time between two previews of a shard")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="serve Prometheus metrics here; unset: do not"
+    )
+    input_topic: str | None = Field(None, pattern=_TOPIC, description="instead of the default")
+    output_topic: str | None = Field(None, pattern=_TOPIC, description="instead of the default")
+    data_dir: Path = Field(
+        Path(".data"), description="where the embedded PostgreSQL and market keep their files"
+    )
+    failpoints: str | None = Field(
+        None, description="tests only: name:count, where the process is to kill itself"
+    )
+    market_seed: int = Field(1, ge=0, description="simulated market: seed")
+    market_instruments: int = Field(
+        20, ge=1, le=5_000, description="simulated market: number of instruments"
+    )
+    market_rate: float = Field(
+        200, gt=0, le=1_000_000, description="simulated market: trades per second of event time"
+    )
+    market_partitions: int = Field(4, ge=1, le=64, description="simulated market: partitions")
+    market_trades: int | None = Field(
+        None,
+        ge=1,
+        description="simulated market: length of a log that is there all at once; unset: live",
+    )
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            FlowError: Some value is wrong; names each variable.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = []
+            for problem in error.errors():
+                name = str(problem["loc"][0])
+                value = "(hidden)" if name in _SECRET else repr(problem["input"])
+                wrong.append(f"{name.upper()}={value}: {problem['msg']}")
+            raise FlowError(
+                "Settings are wrong: " + "; ".join(wrong),
+                "Correct the environment variables and start again; docs/settings.md lists "
+                "them all.",
+            ) from error
+
+
+class CandleSettings(FlowSettings):
+    """What the candles flow takes besides."""
+
+    intervals: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("1m",), description="lengths of the candles, with commas: 1s, 1m, 5m, 1h, 1d"
+    )
+    fill_gaps: bool = Field(
+        False, description="give windows without trades a zero-volume candle at the last close"
+    )
+    gap_silence_s: float = Field(
+        3_600, gt=0, le=86_400, description="how long after its last trade gaps are filled"
+    )
+    input_format: Literal["trade", "order_execution_report"] = Field(
+        "trade", description="message in the input topic"
+    )
+
+    @field_validator("intervals", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("intervals")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in INTERVALS_MS]
+        if unknown or not value:
+            raise ValueError(f"choose from {', '.join(INTERVALS_MS)}")
+        if len(set(value)) < len(value):
+            raise ValueError("each interval once")
+        return tuple(sorted(value, key=INTERVALS_MS.__getitem__))
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Output topic by interval.
+
+        `OUTPUT_TOPIC` is the topic itself for a single interval; for several each gets its
+        name behind it.
+        """
+        if self.output_topic is None:
+            return {name: f"candles.{name}" for name in self.intervals}
+        if len(self.intervals) == 1:
+            return {self.intervals[0]: self.output_topic}
+        return {name: f"{self.output_topic}.{name}" for name in self.intervals}
+
+    @property
+    def output(self) -> str:
+        """What `.late`, `.rejected` and `.progress` stand behind."""
+        if self.output_topic is not None:
+            return self.output_topic
+        return self.topics["1m" if "1m" in self.intervals else self.intervals[0]]

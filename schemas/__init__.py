@@ -1,0 +1,1 @@
+"""Schemas: messages, tables, and the column codecs for them."""

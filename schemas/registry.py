@@ -1,0 +1,63 @@
+"""Schema registry: register a message's schema and frame values with its id."""
+
+import base64
+from collections.abc import Callable, Iterable
+
+import pyarrow as pa
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from google.protobuf.message import Message
+
+from schemas.errors import FlowError
+from schemas.wire import add_header, header
+
+__all__ = ["framed"]
+
+
+def framed(
+    url: str,
+    topics: Iterable[str],
+    message: type[Message],
+    encode: Callable[[pa.RecordBatch], pa.BinaryArray],
+) -> Callable[[pa.RecordBatch], pa.BinaryArray]:
+    """An encoder that puts the wire format's header before each message.
+
+    Registers the message's file as `<topic>-value` of each topic, in the serialized form
+    that Confluent's clients register; a registry gives it the same id under every subject.
+
+    Args:
+        url: of the registry's Confluent API.
+        topics: topics the values go to, at least one.
+        message: generated class of the message.
+        encode: rows to messages.
+
+    Raises:
+        FlowError: The registry cannot be reached, or refuses the schema.
+    """
+    descriptor = message.DESCRIPTOR
+    schema = Schema(base64.standard_b64encode(descriptor.file.serialized_pb).decode(), "PROTOBUF")
+    client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1})
+    ids = set()
+    for topic in topics:
+        try:
+            ids.add(client.register_schema(f"{topic}-value", schema))
+        except SchemaRegistryError as error:
+            raise FlowError(
+                f"The schema registry refused {descriptor.full_name} for {topic}-value: "
+                f"{error.error_message}",
+                "The subject holds an incompatible schema: delete it, relax its compatibility, "
+                "or choose another OUTPUT_TOPIC.",
+            ) from error
+        except Exception as error:  # the client lets its HTTP library's errors through
+            raise FlowError(
+                f"No schema registry answers at SCHEMA_REGISTRY_URL={url} ({error})",
+                "Start it or correct the address, then start again.",
+            ) from error
+    if len(ids) != 1:
+        raise FlowError(
+            f"The schema registry at SCHEMA_REGISTRY_URL={url} gave one schema several ids",
+            "Use a registry with ids that are global, as Confluent's are.",
+        )
+    place = list(descriptor.file.message_types_by_name).index(descriptor.name)
+    prefix = header(ids.pop(), [place])
+    return lambda rows: add_header(encode(rows), prefix)

@@ -1,0 +1,167 @@
+"""The PostgreSQL tables of the flows, declared once.
+
+Column names are those of the records. Sinks create missing tables from here and build
+their statements from here; nothing else names a column in SQL.
+"""
+
+import pyarrow as pa
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+__all__ = [
+    "CANDLES",
+    "CANDLES_LIVE",
+    "FLOWS",
+    "LATE",
+    "LATE_SCHEMA",
+    "METADATA",
+    "PROGRESS",
+    "REJECTED",
+    "REJECTED_SCHEMA",
+]
+
+METADATA = MetaData()
+
+
+def _time(name: str, *, nullable: bool = True) -> "Column[object]":
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _figure(name: str, *, nullable: bool = False) -> "Column[object]":
+    return Column(name, Numeric(), nullable=nullable)
+
+
+def _candle_columns() -> "list[Column[object]]":
+    return [
+        _time("close_time", nullable=False),
+        _figure("open"),
+        _figure("high"),
+        _figure("low"),
+        _figure("close"),
+        _figure("volume"),
+        _figure("quote_volume"),
+        _figure("vwap", nullable=True),
+        Column("trade_count", BigInteger, nullable=False),
+        _figure("taker_buy_volume"),
+        _figure("taker_buy_quote_volume"),
+        Column("first_trade_seq", BigInteger),
+        Column("last_trade_seq", BigInteger),
+        _time("open_trade_time"),
+        _time("high_trade_time"),
+        _time("low_trade_time"),
+        _time("close_trade_time"),
+        Column("is_closed", Boolean, nullable=False),
+        Column("revision", Integer, nullable=False),
+        Column("gap_filled", Boolean, nullable=False),
+        Column("complete", Boolean, nullable=False),
+    ]
+
+
+CANDLES = Table(
+    "candles",
+    METADATA,
+    Column("instrument", Text, primary_key=True),
+    Column("interval", Text, primary_key=True),
+    Column("open_time", DateTime(timezone=True), primary_key=True),
+    *_candle_columns(),
+    comment="Closed candles; a correction raises revision.",
+)
+
+CANDLES_LIVE = Table(
+    "candles_live",
+    METADATA,
+    Column("instrument", Text, primary_key=True),
+    Column("interval", Text, primary_key=True),
+    Column("open_time", DateTime(timezone=True), nullable=False),
+    *_candle_columns(),
+    comment="The candle still forming, one row per instrument and interval; a preview.",
+    prefixes=["UNLOGGED"],
+)
+
+LATE = Table(
+    "late",
+    METADATA,
+    Column("flow", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("key", Text, nullable=False),
+    _time("event_time", nullable=False),
+    _time("watermark", nullable=False),
+    Column("late_by_ms", BigInteger, nullable=False, comment="watermark - event_time"),
+    Column("value", LargeBinary, nullable=False, comment="the record's bytes"),
+    comment="Records that came after the correction horizon.",
+)
+
+REJECTED = Table(
+    "rejected",
+    METADATA,
+    Column("flow", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("reason", Text, nullable=False),
+    _time("record_time"),
+    Column("value", LargeBinary, comment="the record's bytes; null for a record without value"),
+    comment="Dead letters: records that could not be used, with the reason.",
+)
+
+PROGRESS = Table(
+    "progress",
+    METADATA,
+    Column("flow", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    comment="How far each lane has been written, in the same transaction as its rows.",
+)
+
+FLOWS = Table(
+    "flows",
+    METADATA,
+    Column("flow", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("fingerprint", JSONB, nullable=False),
+    comment="What defines each flow version's output.",
+)
+
+_UTC_MS = pa.timestamp("ms", tz="UTC")
+
+LATE_SCHEMA = pa.schema(
+    [
+        ("flow", pa.string()),
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("key", pa.string()),
+        ("event_time", _UTC_MS),
+        ("watermark", _UTC_MS),
+        ("late_by_ms", pa.int64()),
+        ("value", pa.binary()),
+    ]
+)
+"""Rows of the late stream, in the order of `LATE`."""
+
+REJECTED_SCHEMA = pa.schema(
+    [
+        ("flow", pa.string()),
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("reason", pa.string()),
+        ("record_time", _UTC_MS),
+        ("value", pa.binary()),
+    ]
+)
+"""Rows of the dead letters, in the order of `REJECTED`."""

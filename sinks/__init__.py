@@ -1,0 +1,1 @@
+"""Sinks: results and how far they reach, written in one transaction."""

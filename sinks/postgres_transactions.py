@@ -1,0 +1,228 @@
+"""Writes rows and progress to PostgreSQL in transactions, for one sink partition.
+
+Why each row is there once: a transaction holds rows and the positions they reach. It
+moves each position only from the value this process last knew, so of two processes that
+write the same lane one moves no row, notices, and stops. When a connection is lost on the
+way, the positions tell whether the transaction took effect: they are all new, all old, or
+someone else's.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+import pyarrow as pa
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schemas.errors import FlowError
+from schemas.stream import FlowIdentity, Output
+from schemas.tables import FLOWS, PROGRESS
+from sinks import failpoints
+from sinks.fingerprint import check_fingerprint, fingerprint_json
+from sinks.postgres_connection import (
+    OUTAGE_S,
+    PostgresConnection,
+    connect,
+    reachable,
+    reason_of,
+    statement,
+)
+from sinks.staging import StagedTable
+
+__all__ = ["SELECT_FINGERPRINT", "PostgresCommitter"]
+
+_OWN = (
+    PROGRESS.c.flow == bindparam("own_flow"),
+    PROGRESS.c.version == bindparam("own_version"),
+)
+# FOR UPDATE waits for a transaction of a predecessor that is just ending, and by lane, so
+# that two readers never wait for each other.
+_SELECT_POSITIONS = statement(
+    select(PROGRESS.c.lane, PROGRESS.c.position)
+    .where(*_OWN)
+    .order_by(PROGRESS.c.lane)
+    .with_for_update()
+)
+_MOVE_POSITION = statement(
+    update(PROGRESS)
+    .where(*_OWN, PROGRESS.c.lane == bindparam("own_lane"))
+    .where(PROGRESS.c.position == bindparam("before"))
+    .values(position=bindparam("after"))
+)
+_INSERT_POSITION = statement(
+    insert(PROGRESS)
+    .values(
+        flow=bindparam("own_flow"),
+        version=bindparam("own_version"),
+        lane=bindparam("own_lane"),
+        position=bindparam("after"),
+    )
+    .on_conflict_do_nothing()
+)
+SELECT_FINGERPRINT = statement(
+    select(FLOWS.c.fingerprint).where(
+        FLOWS.c.flow == bindparam("own_flow"), FLOWS.c.version == bindparam("own_version")
+    )
+)
+_INSERT_FINGERPRINT = statement(
+    insert(FLOWS)
+    .values(
+        flow=bindparam("own_flow"),
+        version=bindparam("own_version"),
+        fingerprint=bindparam("fingerprint"),
+    )
+    .on_conflict_do_nothing()
+)
+_LONGEST_BACKOFF_S = 2.0
+
+
+class _Move(NamedTuple):
+    before: int | None
+    after: int
+
+
+class PostgresCommitter:
+    """A connection and its progress; see `sinks.group_commit.Committer`.
+
+    Args:
+        identity: Whose progress.
+        tables: Where each kind of output goes, by kind.
+        url: libpq URL.
+    """
+
+    def __init__(self, identity: FlowIdentity, tables: Mapping[str, StagedTable], url: str) -> None:
+        self._identity = identity
+        self._own = {"own_flow": identity.name, "own_version": identity.version}
+        self._tables = tables
+        self._url = url
+        self._connection: PostgresConnection | None = None
+        self._positions: dict[str, int] = {}
+        self._begun = False
+
+    def open(self) -> Mapping[str, int]:
+        """Connect and read the positions.
+
+        Raises:
+            FlowError: The server does not answer, or the progress belongs to other settings.
+        """
+        self._connection = reachable(self._url)
+        self._stage(self._connection)
+        self._check_fingerprint(self._connection)
+        self._positions = self._read_positions(self._connection)
+        return self._positions
+
+    def commit(self, outputs: Sequence[Output]) -> None:
+        """See `Committer`.
+
+        Raises:
+            FlowError: Another process writes the same lanes, or the server was away for
+                too long.
+            psycopg.Error: The server refuses the rows.
+        """
+        moves = {
+            output.lane: _Move(self._positions.get(output.lane), output.position)
+            for output in outputs
+        }
+        backoff_s, lost_s = 0.05, 0.0
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = connect(self._url)
+                    self._stage(self._connection)
+                    if self._took_effect(self._connection, moves):
+                        break
+                self._write(self._connection, outputs, moves)
+                break
+            except psycopg.Error as error:
+                # A session that the server ended may come as any class of error.
+                lost = self._connection is None or self._connection.closed
+                if not (lost or isinstance(error, psycopg.OperationalError)):
+                    raise
+                self.close()
+                lost_s = lost_s or time.monotonic()
+                if time.monotonic() - lost_s > OUTAGE_S:
+                    raise FlowError(
+                        f"PostgreSQL went away and did not return in {OUTAGE_S:.0f} s "
+                        f"({reason_of(error)})",
+                        "Look at the state of the server and start the flow again: it goes on "
+                        "after the last transaction that succeeded.",
+                    ) from error
+                time.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+        self._begun = True
+        self._positions.update((lane, move.after) for lane, move in moves.items())
+
+    def close(self) -> None:
+        """See `Committer`."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write(
+        self, connection: PostgresConnection, outputs: Sequence[Output], moves: Mapping[str, _Move]
+    ) -> None:
+        batches: defaultdict[str, list[pa.RecordBatch]] = defaultdict(list)
+        for output in outputs:
+            batches[output.kind].append(output.rows)
+        with connection.transaction(), connection.cursor() as cursor:
+            failpoints.reached("postgres.before_write")
+            if not self._begun:
+                self._claim(connection)
+            # Positions first: their row locks make a rival wait before it touches a row.
+            self._move(cursor, moves)
+            for kind in sorted(batches):
+                self._tables[kind].write(cursor, batches[kind])
+            failpoints.reached("postgres.between_write_and_commit")
+        failpoints.reached("postgres.after_commit")
+
+    def _move(self, cursor: psycopg.Cursor[Any], moves: Mapping[str, _Move]) -> None:
+        rows = [
+            {**self._own, "own_lane": lane, "before": move.before, "after": move.after}
+            for lane, move in sorted(moves.items())
+        ]
+        known = [row for row in rows if row["before"] is not None]
+        new = [row for row in rows if row["before"] is None]
+        for query, parameters in ((_MOVE_POSITION, known), (_INSERT_POSITION, new)):
+            if parameters:
+                cursor.executemany(query, parameters)
+                if cursor.rowcount != len(parameters):
+                    raise self._taken_over(moves)
+
+    def _took_effect(self, connection: PostgresConnection, moves: Mapping[str, _Move]) -> bool:
+        stored = self._read_positions(connection)
+        found = {lane: stored.get(lane) for lane in moves}
+        if found == {lane: move.after for lane, move in moves.items()}:
+            return True
+        if found == {lane: move.before for lane, move in moves.items()}:
+            return False
+        raise self._taken_over(moves)
+
+    def _claim(self, connection: PostgresConnection) -> None:
+        fingerprint = fingerprint_json(self._identity)
+        connection.execute(_INSERT_FINGERPRINT, {**self._own, "fingerprint": fingerprint})
+        self._check_fingerprint(connection)
+
+    def _check_fingerprint(self, connection: PostgresConnection) -> None:
+        row = connection.execute(SELECT_FINGERPRINT, self._own).fetchone()
+        check_fingerprint(self._identity, row[0] if row else None)
+
+    def _read_positions(self, connection: PostgresConnection) -> dict[str, int]:
+        with connection.transaction():
+            return dict(connection.execute(_SELECT_POSITIONS, self._own).fetchall())
+
+    def _stage(self, connection: PostgresConnection) -> None:
+        with connection.transaction(), connection.cursor() as cursor:
+            for table in self._tables.values():
+                table.create(cursor)
+
+    def _taken_over(self, moves: Mapping[str, _Move]) -> FlowError:
+        return FlowError(
+            f"Another process writes flow {self._identity.name}, version "
+            f"{self._identity.version}, in PostgreSQL (lanes {', '.join(sorted(moves))} were "
+            "moved by someone else)",
+            "Run each flow and version once; if no other one runs, start this one again. "
+            "Nothing is lost or repeated.",
+        )

@@ -1,0 +1,110 @@
+"""How rows become Kafka records: results as messages, late and rejected as they came."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from schemas.stream import Output
+from sinks.kafka_topics import TopicSpec
+from sinks.kafka_transactions import KafkaRecord
+
+__all__ = ["AsideRoute", "MessageRoute", "result_topic"]
+
+_KEEP_ALL = {
+    # Records bear event times: by the broker's defaults, an old one would be deleted soon
+    # after it is written, and a window that ends later than in an hour would be refused.
+    "retention.ms": "-1",
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+
+
+def result_topic(partitions: int) -> TopicSpec:
+    """A topic for rows that bear event times."""
+    return TopicSpec(partitions, _KEEP_ALL)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRoute:
+    """Rows as encoded messages, each to the topic that one of its columns names.
+
+    Attributes:
+        topic_by: column that chooses the topic.
+        topic_of: topic by that column's value.
+        key: column with the business key.
+        time: column with the record's timestamp.
+        encode: (n,) rows to (n,) values.
+        partitions: of each topic.
+    """
+
+    topic_by: str
+    topic_of: Mapping[str, str]
+    key: str
+    time: str
+    encode: Callable[[pa.RecordBatch], pa.BinaryArray]
+    partitions: int
+
+    @property
+    def topics(self) -> Mapping[str, TopicSpec]:
+        """The topics, kept for ever unless their owner decides otherwise."""
+        return dict.fromkeys(self.topic_of.values(), result_topic(self.partitions))
+
+    def records(self, output: Output) -> Iterator[KafkaRecord]:
+        """One record per row."""
+        return self.encoded(output.rows)
+
+    def encoded(self, rows: pa.RecordBatch) -> Iterator[KafkaRecord]:
+        """One record per row."""
+        return map(
+            KafkaRecord,
+            [self.topic_of[name] for name in rows[self.topic_by].to_pylist()],
+            rows[self.key].cast(pa.binary()).to_pylist(),
+            self.encode(rows).to_pylist(),
+            rows[self.time].cast(pa.int64()).to_pylist(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AsideRoute:
+    """Late or rejected records with their original bytes; what is said of them in headers.
+
+    Attributes:
+        topic: where they go.
+        partitions: of the input, and so of the topic.
+        time: column with the record's timestamp.
+        key: column with the key; None for records without.
+        headers: columns that become headers, as text.
+    """
+
+    topic: str
+    partitions: int
+    time: str
+    key: str | None = None
+    headers: tuple[str, ...] = field(default=("topic", "partition", "offset"))
+
+    @property
+    def topics(self) -> Mapping[str, TopicSpec]:
+        """The topic."""
+        return {self.topic: result_topic(self.partitions)}
+
+    def records(self, output: Output) -> Iterator[KafkaRecord]:
+        """One record per row."""
+        columns = {name: output.rows[name] for name in self.headers}
+        texts = [
+            (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column)
+            .cast(pa.string())
+            .cast(pa.binary())
+            .to_pylist()
+            for column in columns.values()
+        ]
+        headers = [list(zip(columns, row, strict=True)) for row in zip(*texts, strict=True)]
+        n = output.rows.num_rows
+        return map(
+            KafkaRecord,
+            [self.topic] * n,
+            output.rows[self.key].cast(pa.binary()).to_pylist() if self.key else [None] * n,
+            output.rows["value"].to_pylist(),
+            output.rows[self.time].cast(pa.int64()).fill_null(0).to_pylist(),
+            headers,
+        )

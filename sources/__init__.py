@@ -1,0 +1,1 @@
+"""Sources: protocols that bring a log in, without algorithms."""

@@ -1,0 +1,221 @@
+"""Kafka as a log: one consumer per partition, read committed, never blocking.
+
+Offsets have holes (transaction markers, compaction), so the end of a partition is known
+from librdkafka's partition EOF event, never from the last record's offset. A vanished
+offset is an error with a remedy, never a silent jump.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from schemas.errors import FlowError
+from schemas.stream import Fetched
+
+__all__ = ["KafkaFetcher", "KafkaLog"]
+
+_LOGGER = logging.getLogger(__name__)
+_TIMEOUT_S = 10.0
+_TRY_AGAIN = "Start the broker or correct KAFKA_BOOTSTRAP_SERVERS, then start again."
+
+_CONSUMER = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+    # librdkafka waits this long before it refills a drained queue; its default of a second
+    # starves a fast reader
+    "fetch.queue.backoff.ms": 5,
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.wait.max.ms": 50,
+}
+
+
+class KafkaFetcher:
+    """Reads one partition; see `sources.log.Fetcher`.
+
+    Args:
+        config: librdkafka settings, bootstrap servers and group id among them.
+        topic: topic name.
+        partition: partition number.
+        offset: where to start; None for the start of the log.
+
+    Raises:
+        FlowError: The offset is not in the log, or the broker cannot be reached.
+    """
+
+    def __init__(
+        self, config: Mapping[str, str | int], topic: str, partition: int, offset: int | None
+    ) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._consumer = Consumer({**config, **_CONSUMER}, logger=_LOGGER)
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_TIMEOUT_S
+            )
+        except KafkaException as error:
+            self._consumer.close()
+            raise FlowError(
+                f"Partition {partition} of topic {topic} cannot be read: {error.args[0].str()}",
+                _TRY_AGAIN,
+            ) from error
+        if offset is not None and not low <= offset <= high:
+            self._consumer.close()
+            raise _gone(topic, partition, offset, low, high)
+        self._position = low if offset is None else offset
+        self._at_end = False
+        self._committed = -1
+        self._consumer.assign(
+            [TopicPartition(topic, partition, OFFSET_BEGINNING if offset is None else offset)]
+        )
+
+    def poll(self, limit: int) -> Fetched | None:
+        """Up to `limit` records that the client has at hand."""
+        messages = self._consumer.consume(limit, 0)
+        if not messages:
+            return None
+        records = [message for message in messages if message.error() is None]
+        if len(records) < len(messages):
+            self._on_errors([message for message in messages if message.error() is not None])
+        if not records:
+            return None
+        offsets = np.array([record.offset() for record in records], np.int64)
+        self._at_end = self._at_end and self._position > offsets[-1]
+        self._position = max(self._position, int(offsets[-1]) + 1)
+        return Fetched(
+            pa.array([record.value() for record in records], pa.binary()),
+            offsets,
+            np.array([record.timestamp()[1] for record in records], np.int64),
+        )
+
+    def _on_errors(self, messages: list) -> None:  # type: ignore[type-arg]  # client's objects
+        for message in messages:
+            error = message.error()
+            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
+                self._position = max(self._position, message.offset())
+                self._at_end = True
+            elif error.code() in (
+                KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001  # its public name
+                KafkaError.OFFSET_OUT_OF_RANGE,
+            ):
+                low, high = self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, self._partition), timeout=_TIMEOUT_S
+                )
+                raise _gone(self._topic, self._partition, self._position, low, high)
+            elif not error.retriable():
+                raise FlowError(
+                    f"Reading partition {self._partition} of topic {self._topic} failed at "
+                    f"offset {self._position}: {error.str()}",
+                    "Mend the topic or the broker and start again; the flow goes on from "
+                    "its last snapshot.",
+                )
+
+    @property
+    def position(self) -> int:
+        """Offset of the next record."""
+        return self._position
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the end of the partition was reached."""
+        return self._at_end
+
+    def commit(self, offset: int) -> None:
+        """Commit for lag tools; the flow itself never reads it back."""
+        if offset == self._committed:
+            return
+        self._committed = offset
+        try:
+            self._consumer.commit(
+                offsets=[TopicPartition(self._topic, self._partition, offset)], asynchronous=True
+            )
+        except KafkaException as error:
+            _LOGGER.warning("Committing offsets for lag tools failed: %s", error)
+
+    def close(self) -> None:
+        """Leave; pending commits are given a moment."""
+        self._consumer.close()
+
+
+def _gone(topic: str, partition: int, offset: int, low: int, high: int) -> FlowError:
+    return FlowError(
+        f"Offset {offset} of partition {partition} is no longer in topic {topic}, "
+        f"which now holds offsets {low} to {high}",
+        "Records were deleted before the flow had read them, or the topic was made anew. "
+        "Restore them, or start a new FLOW_VERSION (with an OUTPUT_TOPIC and an empty "
+        "recovery directory of its own) that computes from what is left.",
+    )
+
+
+class KafkaLog:
+    """A topic; see `sources.log.Log`.
+
+    Args:
+        config: librdkafka settings, `bootstrap.servers` among them.
+        topic: topic name.
+        group: consumer group that lag tools see.
+
+    Raises:
+        FlowError: The broker cannot be reached or the topic does not exist.
+    """
+
+    def __init__(self, config: Mapping[str, str | int], topic: str, group: str) -> None:
+        self._config = {**config, "group.id": group}
+        self._topic = topic
+        admin = AdminClient(dict(config), logger=_LOGGER)
+        try:
+            metadata = admin.list_topics(topic, timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            servers = config["bootstrap.servers"]
+            raise FlowError(
+                f"No Kafka broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} "
+                f"({error.args[0].str()})",
+                _TRY_AGAIN,
+            ) from error
+        found = metadata.topics[topic]
+        if found.error is not None or not found.partitions:
+            raise FlowError(
+                f"The input topic {topic} does not exist on "
+                f"KAFKA_BOOTSTRAP_SERVERS={config['bootstrap.servers']}",
+                "Create it with the partition count it is to keep, or name another one in "
+                "INPUT_TOPIC.",
+            )
+        self._partitions = len(found.partitions)
+
+    @property
+    def topic(self) -> str:
+        """Name of the topic."""
+        return self._topic
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions it had at start."""
+        return self._partitions
+
+    def open(self, partition: int, offset: int | None) -> KafkaFetcher:
+        """Read a partition from `offset` or its start."""
+        return KafkaFetcher(self._config, self._topic, partition, offset)
+
+    def end(self, partition: int) -> int:
+        """Offset after the last committed record."""
+        consumer = Consumer({**self._config, **_CONSUMER}, logger=_LOGGER)
+        try:
+            _, high = consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=_TIMEOUT_S
+            )
+        finally:
+            consumer.close()
+        return int(high)

@@ -1,0 +1,166 @@
+"""Fixtures that hand out real components, and what happens where one cannot run.
+
+`kafka`, `registry` and the PostgreSQL server start once per session, when first asked for.
+A test that uses `kafka` or `registry` gets the marker of that name by itself. Without Java
+or Maven such tests are skipped, the summary says so in one line, and with CI=true the run
+fails. The settings of flows are taken out of the environment: a test says what it passes.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.real.java import KAFKA_POM, REGISTRY_POM, missing
+from tests.real.kafka import KafkaBroker
+from tests.real.kafka_client import Kafka
+from tests.real.postgres import PostgresServer
+from tests.real.registry import SchemaRegistry
+
+IN_CI = os.environ.get("CI") == "true"
+
+# deadline: the first call of a compiled kernel takes seconds.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if IN_CI else "default")
+
+_FLOW_SETTINGS = (
+    *("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SCHEMA_REGISTRY_URL", "DATA_DIR"),
+    *("FLOW_VERSION", "SHARDS", "STOP_AT_END", "INPUT_TOPIC", "INPUT_FORMAT", "OUTPUT_TOPIC"),
+    *("IDLE_TIMEOUT_S", "LATENESS_S", "CORRECTION_S", "PREVIEW_MS", "METRICS_PORT"),
+    *("INTERVALS", "FILL_GAPS", "GAP_SILENCE_S", "SESSION_TIMEOUT_S", "MAX_AHEAD_S", "FAILPOINTS"),
+)
+_POMS = {"kafka": KAFKA_POM, "registry": REGISTRY_POM}
+
+_bootstrap = pytest.StashKey[str]()
+_skipped = pytest.StashKey[dict[str, list[str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_bootstrap] = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    config.stash[_skipped] = {}
+    for name in list(os.environ):
+        if name in _FLOW_SETTINGS or name.startswith(("BYTEWAX_", "EWMA_", "MARKET_")):
+            del os.environ[name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in _POMS:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, pom in _POMS.items():
+        given = name == "kafka" and item.config.stash[_bootstrap]
+        if item.get_closest_marker(name) is None or given:
+            continue
+        reason = missing(pom)
+        if reason:
+            item.config.stash[_skipped].setdefault(reason, []).append(name)
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and session.config.stash[_skipped] and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    skipped = config.stash[_skipped]
+    if skipped:
+        names = [name for reason in skipped for name in skipped[reason]]
+        counts = ", ".join(f"{names.count(n)} x {n}" for n in _POMS if n in names)
+        verdict = "THIS RUN FAILS, since CI=true" if IN_CI else "a run with CI=true would fail"
+        terminalreporter.write_line(
+            f"NOT TESTED ({counts}): {'; '.join(skipped)}. Install Java 17 and Maven; {verdict}.",
+            red=True,
+            bold=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def scratch_dir() -> Iterator[Path]:
+    # Not pytest's own temporary directory: that is closed to other users, and PostgreSQL
+    # runs as one when the tests run as root.
+    path = Path(tempfile.mkdtemp(prefix="tidemark-tests-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _subdirectory(parent: Path, name: str) -> Path:
+    path = parent / name
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def kafka(scratch_dir: Path, pytestconfig: pytest.Config) -> Iterator[Kafka]:
+    """The cluster that KAFKA_BOOTSTRAP_SERVERS named when the run began, else a broker of ours."""
+    bootstrap = pytestconfig.stash[_bootstrap]
+    if bootstrap:
+        yield Kafka(bootstrap)
+        return
+    broker = KafkaBroker(_subdirectory(scratch_dir, "kafka"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def kafka_broker(kafka: Kafka) -> Iterator[KafkaBroker]:
+    """The same broker, for a test that stops or kills it; started again afterwards."""
+    if not isinstance(kafka, KafkaBroker):
+        pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS is not ours to kill")
+    yield kafka
+    kafka.start()
+
+
+@pytest.fixture(scope="session")
+def postgres(scratch_dir: Path) -> Iterator[PostgresServer]:
+    """The server; use `postgres_url` where a database is enough."""
+    server = PostgresServer(_subdirectory(scratch_dir, "postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """libpq URL of an empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield postgres.create_database(name)
+    postgres.start()  # in case the test left it dead
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def registry(scratch_dir: Path) -> Iterator[SchemaRegistry]:
+    """The schema registry; `.url` is for clients."""
+    server = SchemaRegistry(_subdirectory(scratch_dir, "registry"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def topic(kafka: Kafka, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name that no other test has, also as prefix: topics that begin with it are removed."""
+    words = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name).strip("-")[:60]
+    name = f"{words}-{uuid.uuid4().hex[:8]}"
+    yield name
+    if not isinstance(kafka, KafkaBroker) or kafka.running:
+        kafka.delete_topics(name)

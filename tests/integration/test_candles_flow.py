@@ -1,0 +1,319 @@
+"""The candles flow on real Kafka and real PostgreSQL against the oracle."""
+
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from schemas.market_pb2 import Decimal, OrderExecutionReport, Trade
+from tests import candles_io as io
+from tests.oracle import Rule, T
+from tests.real.flows import FlowProcess, kill_plan, run_with_kills
+from tests.real.kafka_client import Kafka
+
+BASE = io.BASE_MS
+ONE = 10**8
+RULE = Rule()
+
+
+def test_output_equals_the_oracle_in_both_sinks(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = io.random_log(1, 6_000)
+    kafka.create_topic(topic, len(logs))
+    io.produce(kafka, topic, logs)
+    intervals = ("1s", "1m", "5m", "1h", "1d")
+    env = io.settings(kafka, topic, postgres_url, INTERVALS=",".join(intervals), FILL_GAPS="true")
+    code, output = io.run(tmp_path, env)
+    assert code == 0, output
+    lengths = (1_000, 60_000, 300_000, 3_600_000, 86_400_000)
+    expected = io.expected(logs, Rule(lengths, fill=True))
+    for name, length in zip(intervals, lengths, strict=True):
+        published = io.kafka_rows(kafka, f"{topic}-out.{name}")
+        assert published == [[r for r in rows if r["interval"] == length] for rows in expected]
+    assert io.table_rows(postgres_url) == io.final(expected)
+    counted = sum(r["trade_count"] for r in io.final(expected).values() if r["interval"] == 60_000)
+    late = io.count(postgres_url, "late")
+    assert counted + late == sum(map(len, logs)), "aggregated + late = read"
+    assert late == sum(map(len, kafka.read(f"{topic}-out.late"))) > 0
+
+    code, output = io.run(tmp_path, env, workers=2, name="again")  # without any recovery store
+    assert code == 0, output
+    assert io.table_rows(postgres_url) == io.final(expected)
+    again = io.kafka_rows(kafka, f"{topic}-out.1m")
+    assert again == [[r for r in rows if r["interval"] == 60_000] for rows in expected]
+
+
+def test_recovery_goes_on_with_one_and_two_workers_as_the_log_grows(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = io.random_log(2, 5_000)
+    kafka.create_topic(topic, len(logs))
+    env = io.settings(kafka, topic, postgres_url)
+    recovery = tmp_path / "recovery"
+    done = [0] * len(logs)
+    for step, workers in enumerate((1, 2, 1)):
+        upto = [len(log) * (step + 1) // 3 for log in logs]
+        parts = [log[a:b] for log, a, b in zip(logs, done, upto, strict=True)]
+        io.produce(kafka, topic, parts)
+        done = upto
+        code, output = io.run(tmp_path, env, workers=workers, recovery=recovery, name=f"{step}")
+        assert code == 0, output
+    published = [r for rows in io.kafka_rows(kafka, f"{topic}-out") for r in rows]
+    revisions: dict[tuple, list[int]] = {}
+    for row in published:
+        key = (row["instrument"], row["interval"], row["open_time"])
+        revisions.setdefault(key, []).append(row["revision"])
+    assert all(seen == list(range(len(seen))) for seen in revisions.values())
+    expected = io.final(io.expected(logs, RULE))
+    stored = io.table_rows(postgres_url)
+    assert {k: v | {"revision": 0} for k, v in stored.items()} == {
+        k: v | {"revision": 0} for k, v in expected.items()
+    }
+
+
+def test_ten_kills_lose_nothing_and_repeat_nothing(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = io.random_log(3, 60_000, keys=40)
+    kafka.create_topic(topic, len(logs))
+    env = io.settings(kafka, topic, postgres_url, INTERVALS="1m")
+    live = {k: v for k, v in env.items() if k != "STOP_AT_END"}
+    plan = kill_plan(20, 10, delay_s=(2.0, 6.0))
+    fed = [0]
+
+    def feed(step: int) -> None:
+        """Let the log grow while the flow is being killed."""
+        upto = [len(log) * min(10, step + 2) // 10 for log in logs]
+        start = [len(log) * fed[0] // 10 for log in logs]
+        fed[0] = min(10, step + 2)
+        io.produce(kafka, topic, [log[a:b] for log, a, b in zip(logs, start, upto, strict=True)])
+
+    recovery = tmp_path / "recovery"
+    steps = []
+    for number, step in enumerate(plan):
+        feed(number if step.kill_after_s is not None else 10)
+        steps += run_with_kills(
+            "dataflows.candles", [step], directory=tmp_path, env=live, recovery_dir=recovery
+        )
+    print(steps)
+    expected = io.expected(logs, RULE)
+    assert io.kafka_rows(kafka, f"{topic}-out") == expected, steps
+    assert io.table_rows(postgres_url) == io.final(expected), steps
+    # byte for byte: an undisturbed run into an output of its own
+    calm = io.settings(kafka, topic, "off", OUTPUT_TOPIC=f"{topic}-calm")
+    code, output = io.run(tmp_path, calm, name="calm")
+    assert code == 0, output
+    for suffix in ("", ".late", ".rejected"):
+        ours, theirs = (kafka.read(f"{topic}-{name}{suffix}") for name in ("out", "calm"))
+        assert [[(r.key, r.value, r.timestamp_ms, r.headers) for r in part] for part in ours] == [
+            [(r.key, r.value, r.timestamp_ms, r.headers) for r in part] for part in theirs
+        ]
+
+
+def _with_bad_ones(logs: list[list[T]]) -> tuple[dict[int, tuple[str, bytes | None]], list]:
+    """Bad records by place, and the mixed partition."""
+    good = Decimal(unscaled=5, scale=0)
+    huge = Decimal(unscaled=2**62, scale=8)
+    now = BASE + 1_000
+
+    def trade(**fields: object) -> bytes:
+        base = {"instrument": "A", "timestamp_ms": now, "price": good, "quantity": good}
+        given = {name: value for name, value in (base | fields).items() if value is not None}
+        return Trade(**given).SerializeToString()
+
+    kinds: list[tuple[str, bytes | None]] = [
+        ("no_value", None),
+        ("undecodable", b"\xff\xff\xff"),
+        ("missing_instrument", b""),
+        ("missing_instrument", trade(instrument=None)),
+        ("invalid_instrument", trade(instrument="A\x00")),
+        ("missing_timestamp", trade(timestamp_ms=None)),
+        ("invalid_timestamp", trade(timestamp_ms=-1)),
+        ("missing_price", trade(price=None)),
+        ("price_not_positive", trade(price=Decimal(unscaled=0, scale=2))),
+        ("price_not_positive", trade(price=Decimal(unscaled=-525, scale=2))),
+        ("price_overflow", trade(price=Decimal(unscaled=2**62, scale=0))),
+        ("missing_quantity", trade(quantity=None)),
+        ("quantity_not_positive", trade(quantity=Decimal(unscaled=0))),
+        ("quantity_overflow", trade(quantity=Decimal(unscaled=1, scale=-30))),
+        ("notional_overflow", trade(price=huge, quantity=huge)),
+        ("invalid_side", trade(side=7)),
+        ("ahead_of_log", trade(timestamp_ms=now + 365 * 86_400_000)),
+    ]  # fmt: skip
+    bad, mixed = {}, []
+    for i, (reason, value) in enumerate(kinds):
+        for t in logs[0][i * 3 : i * 3 + 3]:
+            mixed.append((t.key.encode(), io.message(t), t.time))
+        bad[len(mixed)] = (reason, value)
+        mixed.append((b"A", value, now))
+    for t in logs[0][len(kinds) * 3 :]:
+        mixed.append((t.key.encode(), io.message(t), t.time))
+    return bad, mixed
+
+
+def test_a_poison_message_never_stops_or_loops_the_flow(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = [[T(BASE + i * 100, "A", ONE + i, ONE, 0, i + 1) for i in range(400)]]
+    bad, mixed = _with_bad_ones(logs)
+    kafka.create_topic(topic, 2)
+    kafka.produce(topic, 0, mixed)
+    kafka.produce(topic, 1, [(None, b"\xff", BASE)])  # alone in its partition
+    code, output = io.run(tmp_path, io.settings(kafka, topic, postgres_url))
+    assert code == 0, output
+    rejected = kafka.read(f"{topic}-out.rejected")
+    for partition, places in ((0, bad), (1, {0: ("undecodable", b"\xff")})):
+        headers = [dict(r.headers) for r in rejected[partition]]
+        assert [int(h["offset"]) for h in headers] == list(places)
+        assert [h["reason"].decode() for h in headers] == [reason for reason, _ in places.values()]
+        assert [r.value for r in rejected[partition]] == [value for _, value in places.values()]
+        assert {(h["topic"], h["partition"]) for h in headers} == {
+            (topic.encode(), str(partition).encode())
+        }
+    expected = io.expected([logs[0], []], RULE)
+    assert io.kafka_rows(kafka, f"{topic}-out") == expected
+    with psycopg.connect(postgres_url) as connection:
+        stored = connection.execute(
+            'SELECT "offset", reason, value FROM rejected WHERE "partition" = 0 ORDER BY "offset"'
+        ).fetchall()
+    assert stored == [(offset, reason, value) for offset, (reason, value) in bad.items()]
+    counted = sum(r["trade_count"] for r in io.final(expected).values())
+    assert counted + len(bad) == len(mixed), "aggregated + rejected = read"
+
+
+def test_the_last_candle_of_a_silent_market_closes_without_another_trade(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic, 4)  # three of them never see a record
+    now = round(time.time() * 1000)
+    trades = [T(now - 3_000 + i, "A", ONE, ONE, 0, i + 1) for i in range(10)]
+    io.produce(kafka, topic, [trades, [], [], []])
+    env = io.settings(
+        kafka, topic, postgres_url, STOP_AT_END="0", IDLE_TIMEOUT_S="1", INTERVALS="1s"
+    )
+    flow = FlowProcess(
+        "dataflows.candles", log=tmp_path / "log", env=env, recovery_dir=tmp_path / "recovery"
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while sum(
+            map(len, kafka.read(f"{topic}-out") if _exists(kafka, f"{topic}-out") else [])
+        ) < len({t.time // 1000 for t in trades}):
+            assert time.monotonic() < deadline, flow.output()
+            assert flow.returncode is None, flow.output()
+            time.sleep(0.3)
+        flow.terminate()
+        assert flow.wait(30) == 0, flow.output()
+    finally:
+        flow.kill9()
+    rows = [r for part in io.kafka_rows(kafka, f"{topic}-out") for r in part]
+    assert sum(r["trade_count"] for r in rows) == 10
+
+
+def _exists(kafka: Kafka, name: str) -> bool:
+    return name in kafka.topics(name)
+
+
+def test_golden_cases_of_past_mistakes(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    minute = 60_000
+    m = [BASE + i * minute for i in range(4)]
+    five = 525 * 10**6
+    log = [
+        # values 1,2,3 | 4,5 | 6 in consecutive windows
+        *[T(m[0] + 1_000 + i, "tumbling", (i + 1) * ONE, ONE, 0, i + 1) for i in range(3)],
+        # fractional prices, and the highest of one window is not carried to the next
+        T(m[0] + 2_000, "fractional", five, ONE, 0, 1),
+        T(m[0] + 2_500, "high", 1_000 * ONE, ONE, 0, 1),
+        # arrival order is not event order
+        T(m[0] + 9_000, "order", 3 * ONE, ONE, 0, 3),
+        T(m[0] + 8_000, "order", 1 * ONE, ONE, 0, 1),
+        T(m[0] + 8_000, "order", 2 * ONE, ONE, 0, 2),
+        *[T(m[1] + 1_000 + i, "tumbling", (i + 4) * ONE, ONE, 0, i + 4) for i in range(2)],
+        T(m[1] + 2_000, "high", 7 * ONE, ONE, 0, 2),
+        T(m[2] + 1_000, "tumbling", 6 * ONE, ONE, 0, 6),
+        T(m[2] + 30_000, "high", 6 * ONE, ONE, 0, 3),
+        # for a passed minute: a correction, and beyond the horizon the late stream
+        T(m[0] + 3_000, "fractional", 2 * five, ONE, 1, 2),
+        T(m[0] - 400_000, "fractional", ONE, ONE, 1, 3),
+    ]
+    kafka.create_topic(topic, 1)
+    io.produce(kafka, topic, [log])
+    code, output = io.run(tmp_path, io.settings(kafka, topic, postgres_url))
+    assert code == 0, output
+    rows = [r for part in io.kafka_rows(kafka, f"{topic}-out") for r in part]
+
+    def of(key: str) -> list[dict]:
+        return [r for r in rows if r["instrument"] == key]
+
+    assert [r["quote_volume"] for r in of("tumbling")] == ["6", "9", "6"]
+    assert [r["trade_count"] for r in of("tumbling")] == [3, 2, 1]
+    # low is never 0, and high and low are those of the window alone
+    assert [(r["low"], r["high"]) for r in of("high")] == [("1000", "1000"), ("7", "7"), ("6", "6")]
+    assert of("fractional")[0]["open"] == "5.25"
+    (ordered,) = of("order")
+    assert (ordered["open"], ordered["close"], ordered["complete"]) == ("1", "3", True)
+    assert (ordered["open_time"], ordered["close_time"]) == (m[0], m[1])
+    assert [(r["revision"], r["high"], r["trade_count"]) for r in of("fractional")] == [
+        (0, "5.25", 1),
+        (1, "10.5", 2),
+    ]
+    (late,) = [r for part in kafka.read(f"{topic}-out.late") for r in part]
+    headers = dict(late.headers)
+    assert (late.key, headers["offset"]) == (b"fractional", str(len(log) - 1).encode())
+    assert headers["event_time"] == str(m[0] - 400_000).encode()
+
+
+def test_order_execution_reports_are_accepted(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic, 1)
+    reports = [
+        OrderExecutionReport(
+            instrument_id=number, order_id=f"o{i}", timestamp_ms=BASE + i,
+            price=Decimal(unscaled=525, scale=2), quantity=Decimal(unscaled=1, scale=0), side=i % 2,
+        )
+        for i, number in enumerate((7, -7, 0, 7))
+    ]  # fmt: skip
+    kafka.produce(topic, 0, [(None, r.SerializeToString(), BASE) for r in reports])
+    env = io.settings(kafka, topic, postgres_url, INPUT_FORMAT="order_execution_report")
+    code, output = io.run(tmp_path, env)
+    assert code == 0, output
+    stored = io.table_rows(postgres_url)
+    assert {k[0]: v["trade_count"] for k, v in stored.items()} == {"7": 2, "-7": 1, "0": 1}
+    assert {v["close"] for v in stored.values()} == {"5.25"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_in_full_flight_ends_cleanly_and_replays_nothing(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path, workers: int
+) -> None:
+    logs = io.random_log(6, 20_000)
+    kafka.create_topic(topic, len(logs))
+    io.produce(kafka, topic, logs)
+    env = io.settings(kafka, topic, postgres_url, STOP_AT_END="0")
+    flow = FlowProcess(
+        "dataflows.candles", log=tmp_path / "log", env=env, workers=workers,
+        recovery_dir=tmp_path / "recovery",
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not _exists(kafka, f"{topic}-out"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.3)
+        flow.terminate()
+        assert flow.wait(30) == 0, flow.output()
+    finally:
+        flow.kill9()
+    env["STOP_AT_END"] = "1"
+    code, output = io.run(
+        tmp_path, env, workers=3 - workers, recovery=tmp_path / "recovery", name="rest"
+    )
+    assert code == 0, output
+    expected = io.expected(logs, RULE)
+    assert io.kafka_rows(kafka, f"{topic}-out") == expected
+    assert io.table_rows(postgres_url) == io.final(expected)

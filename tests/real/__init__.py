@@ -1,0 +1,1 @@
+"""Real components for tests and benchmarks, started as plain processes without containers."""
