@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DATA_DIR ?= .data
 export DATA_DIR
 
-.PHONY: run test lint proto lock clean
+.PHONY: run test crash lint proto lock clean
 
 run: $(VENV)/.run
 	@test -d $(DATA_DIR)/recovery/candles || { mkdir -p $(DATA_DIR)/recovery/candles && $(BIN)/python -m bytewax.recovery $(DATA_DIR)/recovery/candles 1; }
@@ -43,6 +43,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: requirements.lock | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m operators.compiled
 	touch $@
 
 $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python

@@ -17,7 +17,7 @@ from schemas.errors import FlowError
 __all__ = ["CandleSettings", "FlowSettings"]
 
 _TOPIC = r"^[a-zA-Z0-9._-]{1,230}$"
-_SECRET = ("database_url",)
+_SECRET = ("database_url", "schema_registry_url")  # either may hold a password
 
 
 class FlowSettings(BaseSettings):
@@ -38,6 +38,7 @@ class FlowSettings(BaseSettings):
     )
     schema_registry_url: str | None = Field(
         None,
+        repr=False,
         pattern="^https?://.*",
         description="schema registry; set: values carry its wire format, in and out",
     )
@@ -60,9 +61,14 @@ class FlowSettings(BaseSettings):
         300, ge=0, le=7 * 86_400, description="how long after its end a window is corrected"
     )
     max_ahead_s: float = Field(
-        600, gt=0, description="an event further ahead of its record's timestamp is rejected"
+        600,
+        gt=0,
+        le=366 * 86_400,
+        description="an event further ahead of its record's timestamp is rejected",
     )
-    preview_ms: int = Field(100, ge=0, description="least time between two previews of a shard")
+    preview_ms: int = Field(
+        100, ge=0, le=86_400_000, description="least time between two previews of a shard"
+    )
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="serve Prometheus metrics here; unset: do not"
     )

@@ -3,9 +3,9 @@
 Prices and quantities are int64 of 1e-8, volumes 128-bit sums of 1e-8 and quote volumes
 128-bit sums of 1e-16. Open and close carry (event time, sequence, place in the log), a
 total order, so a merge in any order picks the same trade; high and low carry the event time
-of the earliest trade at that price. Trade sequences are kept as minimum, maximum, count
-and sum (modulo 2**64): they show a hole unless several holes and as many duplicates
-balance each other exactly.
+of the earliest trade at that price. Trade sequences are kept as minimum, maximum, count,
+sum and sum of squares (modulo 2**64): they show a hole unless at least three holes and as
+many duplicates balance each other in both sums.
 """
 
 from typing import Any
@@ -50,6 +50,7 @@ _FIELDS = (
     ("seq_last", "i8"),
     ("seq_count", "i8"),
     ("seq_sum", "u8"),
+    ("seq_squares", "u8"),
     ("seq_hole", "u1"),
 )
 
@@ -140,6 +141,7 @@ def _merge(into: Any, other: Any) -> None:  # noqa: ANN401  # records of this ag
             into["seq_last"] = other["seq_last"]
         into["seq_count"] += other["seq_count"]
         into["seq_sum"] = into["seq_sum"] + other["seq_sum"]
+        into["seq_squares"] = into["seq_squares"] + other["seq_squares"]
 
 
 @njit(cache=True)
@@ -159,6 +161,31 @@ def _carry(gap: Any, previous: Any) -> bool:  # noqa: ANN401  # records of this 
 
 
 @njit(cache=True)
+def _run_sums(first: int, n: int) -> tuple[np.uint64, np.uint64]:
+    """Sum and sum of squares of first, first + 1, ... (n of them), modulo 2**64.
+
+    With t = 0 + ... + (n - 1) = n(n - 1) / 2 and q = n(n - 1)(2n - 1) / 6 they are
+    n first + t and n first**2 + 2 first t + q; divisions come before products can wrap.
+    """
+    a, b, c = n, n - 1, 2 * n - 1
+    if a % 2 == 0:
+        a //= 2
+    else:
+        b //= 2
+    t = np.uint64(a) * np.uint64(b)
+    if a % 3 == 0:
+        a //= 3
+    elif b % 3 == 0:
+        b //= 3
+    else:
+        c //= 3
+    q = np.uint64(a) * np.uint64(b) * np.uint64(c)
+    start = np.uint64(first)
+    many = np.uint64(n)
+    return many * start + t, many * start * start + np.uint64(2) * start * t + q
+
+
+@njit(cache=True)
 def _link(record: Any, previous: Any) -> bool:  # noqa: ANN401  # records of this aggregate
     """Whether the sequence has a hole, inside or since the predecessor."""
     hole = False
@@ -166,15 +193,10 @@ def _link(record: Any, previous: Any) -> bool:  # noqa: ANN401  # records of thi
         first = record["seq_first"]
         last = record["seq_last"]
         n = record["seq_count"]
-        total = _ZERO
-        if last - first + 1 == n:
-            # first + ... + last = n * first + n * (n - 1) / 2, modulo 2**64
-            even = n // 2 if n % 2 == 0 else (n - 1) // 2
-            odd = n - 1 if n % 2 == 0 else n
-            total = np.uint64(n) * np.uint64(first) + np.uint64(even) * np.uint64(odd)
-            hole = total != record["seq_sum"]
-        else:
-            hole = True
+        hole = last - first + 1 != n
+        if not hole:
+            total, squares = _run_sums(first, n)
+            hole = total != record["seq_sum"] or squares != record["seq_squares"]
         if previous["start"] != record["start"] and previous["seq_last"] > 0:
             hole = hole or first > previous["seq_last"] + 1
     changed = (record["seq_hole"] != 0) != hole
@@ -250,6 +272,7 @@ def _add_trade(
             into["seq_last"] = seq
         into["seq_count"] += 1
         into["seq_sum"] = into["seq_sum"] + np.uint64(seq)
+        into["seq_squares"] = into["seq_squares"] + np.uint64(seq) * np.uint64(seq)
 
 
 @njit(cache=True)
@@ -318,4 +341,4 @@ CANDLE = register(
 """The candle aggregate, for the operators."""
 
 PARTIAL = partial_dtype(CANDLE)
-"""Dtype of candle partials, 232 bytes."""
+"""Dtype of candle partials, 240 bytes."""

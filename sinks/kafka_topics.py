@@ -96,7 +96,7 @@ def create_topics(client_config: ClientConfig, topics: Mapping[str, TopicSpec]) 
     ]
     for name, future in admin.create_topics(wanted, operation_timeout=REACH_S).items():
         try:
-            future.result()
+            future.result(timeout=2 * REACH_S)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise FlowError(
@@ -123,7 +123,7 @@ def producer_config(client_config: ClientConfig) -> dict[str, Any]:
     """Settings every producer of the sinks shares; `client_config` may override them."""
     return {
         "compression.type": "lz4",
-        "linger.ms": 5,
+        "linger.ms": 1,
         "reconnect.backoff.max.ms": 1000,  # of 10 s, which would prolong every outage
         # Which size is too large is the topic's own setting, so let the brokers decide.
         "message.max.bytes": 64 * 1024 * 1024,

@@ -3,21 +3,21 @@
 The candle still forming is interesting for a moment, so a preview that cannot be written
 now is dropped, or replaced by the next one of its key. Nothing here is part of the
 exactly-once output: no recovery, no retry, no error that ends the flow. Both sinks take
-record batches; the first trouble is logged, and the next one only after a success.
+record batches; trouble of any kind is logged, at most once a minute.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 from sqlalchemy import Table
 
-from schemas.errors import FlowError
 from sinks.kafka_topics import ClientConfig, producer_config
 from sinks.kafka_transactions import KafkaRecord
 from sinks.postgres_connection import PostgresConnection, connect, reason_of
@@ -29,24 +29,21 @@ MAX_WAITING_RECORDS = 50_000
 _STALE_S = 5
 _CLOSE_S = 2.0
 _RECONNECT_S = 1.0
+_QUIET_S = 60.0
 
 _log = logging.getLogger(__name__)
 
 
 class _Trouble:
-    """Logs the first failure of a row of failures."""
-
     def __init__(self, sink: str) -> None:
         self._sink = sink
-        self._told = False
+        self._quiet_until_s = 0.0
 
     def tell(self, reason: str) -> None:
-        if not self._told:
-            self._told = True
+        now_s = time.monotonic()
+        if now_s >= self._quiet_until_s:
+            self._quiet_until_s = now_s + _QUIET_S
             _log.warning("Previews to %s are not written at present (%s)", self._sink, reason)
-
-    def over(self) -> None:
-        self._told = False
 
 
 class KafkaLiveSink(DynamicSink[pa.RecordBatch]):
@@ -86,33 +83,33 @@ class _KafkaLivePartition(StatelessSinkPartition[pa.RecordBatch]):
         self._producer = Producer(
             {
                 **producer_config(client_config),
-                "linger.ms": 1,
                 "message.timeout.ms": _STALE_S * 1000,
                 "queue.buffering.max.messages": MAX_WAITING_RECORDS,
-                "on_delivery": self._delivered,
+                "delivery.report.only.error": True,
+                "on_delivery": self._on_lost,
             }
         )
 
     def write_batch(self, items: list[pa.RecordBatch]) -> None:
-        for batch in items:
-            try:
+        try:
+            for batch in items:
                 for topic, key, value, timestamp_ms, headers in self._records(batch):
                     self._producer.produce(
                         topic, value, key, timestamp=timestamp_ms, headers=list(headers or ())
                     )
-            except BufferError:
-                self._trouble.tell(f"{MAX_WAITING_RECORDS} of them are waiting already")
-            except KafkaException as error:
-                self._trouble.tell(error.args[0].str())
-        self._producer.poll(0)
+        except BufferError:
+            self._trouble.tell(f"{MAX_WAITING_RECORDS} of them are waiting already")
+        except Exception as error:  # noqa: BLE001  # a preview is not worth a flow
+            self._trouble.tell(reason_of(error))
+        with suppress(Exception):  # a fatal error of the client; the next record tells
+            self._producer.poll(0)
 
     def close(self) -> None:
-        self._producer.flush(_CLOSE_S)
+        with suppress(Exception):  # Bytewax cannot take an error here
+            self._producer.flush(_CLOSE_S)
 
-    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
-        if error is None:
-            self._trouble.over()
-        else:
+    def _on_lost(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
             self._trouble.tell(error.str())
 
 
@@ -163,12 +160,10 @@ class _PostgresLivePartition(StatelessSinkPartition[pa.RecordBatch]):
     def write_batch(self, items: list[pa.RecordBatch]) -> None:
         with self._changed:
             for batch in items:
-                keys = zip(*(batch.column(name).to_pylist() for name in self._keys), strict=True)
-                times = batch.column(self._newest).to_pylist()
-                for row, (key, time) in enumerate(zip(keys, times, strict=True)):
-                    before = self._waiting.get(key)
-                    if before is None or before[0] <= time:
-                        self._waiting[key] = (time, batch, row)
+                try:
+                    self._keep_newest(batch)
+                except Exception as error:  # noqa: BLE001  # a preview is not worth a flow
+                    self._trouble.tell(reason_of(error))
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -176,6 +171,14 @@ class _PostgresLivePartition(StatelessSinkPartition[pa.RecordBatch]):
             self._closing = True
             self._changed.notify_all()
         self._thread.join(_CLOSE_S)
+
+    def _keep_newest(self, batch: pa.RecordBatch) -> None:
+        keys = zip(*(batch.column(name).to_pylist() for name in self._keys), strict=True)
+        newest = batch.column(self._newest).to_pylist()
+        for row, (key, value) in enumerate(zip(keys, newest, strict=True)):
+            before = self._waiting.get(key)
+            if before is None or before[0] <= value:
+                self._waiting[key] = (value, batch, row)
 
     def _write(self) -> None:
         while True:
@@ -186,8 +189,7 @@ class _PostgresLivePartition(StatelessSinkPartition[pa.RecordBatch]):
                     break
             try:
                 self._store(_gathered(waiting))
-                self._trouble.over()
-            except (psycopg.Error, FlowError, pa.ArrowException) as error:
+            except Exception as error:  # noqa: BLE001  # a preview is not worth a flow
                 self._trouble.tell(reason_of(error))
                 self._disconnect()
                 with self._changed:

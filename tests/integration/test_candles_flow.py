@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
 from schemas.market_pb2 import Decimal, OrderExecutionReport, Trade
 from tests import candles_io as io
@@ -285,6 +286,32 @@ def test_order_execution_reports_are_accepted(
     stored = io.table_rows(postgres_url)
     assert {k[0]: v["trade_count"] for k, v in stored.items()} == {"7": 2, "-7": 1, "0": 1}
     assert {v["close"] for v in stored.values()} == {"5.25"}
+
+
+def test_holes_in_the_offsets_and_a_trailing_abort_do_not_hold_up_the_end(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic, 2)
+    logs = io.random_log(7, 600, partitions=2)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
+    producer.init_transactions(30)
+    for first in range(0, 600, 50):
+        for aborted in (True, False):
+            producer.begin_transaction()
+            for partition, log in enumerate(logs):
+                for t in log[first : first + 50]:
+                    value = b"never seen" if aborted else io.message(t)
+                    producer.produce(topic, value, t.key.encode(), partition, timestamp=t.time)
+            producer.abort_transaction(30) if aborted else producer.commit_transaction(30)
+    producer.begin_transaction()
+    for partition in (0, 1):
+        producer.produce(topic, b"never seen", b"x", partition)
+    producer.flush(30)
+    producer.abort_transaction(30)
+    code, output = io.run(tmp_path, io.settings(kafka, topic, postgres_url))
+    assert code == 0, output
+    assert io.kafka_rows(kafka, f"{topic}-out") == io.expected(logs, RULE)
+    assert sum(map(len, kafka.read(f"{topic}-out.rejected"))) == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])

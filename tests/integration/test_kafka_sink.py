@@ -1,99 +1,17 @@
-"""The Kafka sink writes each row once, whatever happens to the broker or the process."""
+"""The Kafka sink writes each row once, as it is, and nothing that does not belong."""
 
-import json
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
 from schemas.errors import FlowError
-from schemas.stream import FlowIdentity, Output
-from sinks import failpoints
-from sinks.group_commit import GroupCommitPartition
-from sinks.kafka import KafkaRecord, TopicSpec, kafka_sink, prepare_kafka
-from tests.real.kafka import KafkaBroker
+from tests.integration.kafka_rows import PARTITIONS, T0_MS, Route, Setup, item, progress, values
 from tests.real.kafka_client import Kafka
 from tests.real.process import HOST, free_port
 
-ROOT = Path(__file__).parents[2]
-PARTITIONS = 3
-T0_MS = 1_700_000_000_000
-
 pytestmark = pytest.mark.kafka
-
-
-@dataclass
-class Route:
-    """Rows are numbers; key, value and headers say which."""
-
-    topic: str
-
-    @property
-    def topics(self) -> Mapping[str, TopicSpec]:
-        return {self.topic: TopicSpec(PARTITIONS, {"retention.ms": "-1"})}
-
-    def records(self, output: Output) -> Iterable[KafkaRecord]:
-        for value in output.rows["value"].to_pylist():
-            text = str(value).encode()
-            headers = [("lane", output.lane.encode())] if value % 2 else None
-            yield KafkaRecord(self.topic, b"k" + text, text, T0_MS + value, headers)
-
-
-class Setup:
-    """A flow whose topics all begin with `prefix`."""
-
-    def __init__(self, bootstrap: str, prefix: str, *, version: str = "1", shards: int = 3) -> None:
-        self.topic = f"{prefix}.out"
-        self.progress_topic = f"{prefix}.progress"
-        self.identity = FlowIdentity(prefix, version, {"shards": shards})
-        self.routes = {"results": Route(self.topic), "late": Route(f"{prefix}.late")}
-        self.client_config: dict[str, str | int] = {
-            "bootstrap.servers": bootstrap,
-            "reconnect.backoff.max.ms": 200,
-        }
-
-    def prepare(self, **more: int) -> None:
-        prepare_kafka(
-            self.identity,
-            self.routes,
-            client_config=self.client_config,
-            progress_topic=self.progress_topic,
-            **more,
-        )
-
-    def partition(self, name: str = "00") -> GroupCommitPartition:
-        sink = kafka_sink(
-            self.identity,
-            self.routes,
-            client_config=self.client_config,
-            progress_topic=self.progress_topic,
-        )
-        return sink.build_part("out", name, None)
-
-
-def item(values: Sequence[int], lane: int = 0, kind: str = "results") -> Output:
-    """Rows whose value is their position."""
-    positions = np.array(values, np.int64)
-    rows = pa.record_batch({"value": positions})
-    return Output(kind, lane, positions, int(positions[-1]), rows)
-
-
-def values(kafka: Kafka, topic: str) -> list[list[int]]:
-    return [[int(r.value or b"") for r in part] for part in kafka.read(topic)]
-
-
-def progress(kafka: Kafka, setup: Setup) -> dict[str, object]:
-    records = [r for part in kafka.read(setup.progress_topic) for r in part]
-    return {(r.key or b"").decode(): json.loads(r.value or b"") for r in records}
 
 
 @pytest.fixture
@@ -192,6 +110,27 @@ def test_another_partitions_open_transaction_hides_no_progress(kafka: Kafka, set
     dead.abort_transaction(30)
 
 
+def test_opening_waits_until_open_transactions_are_decided(kafka: Kafka, setup: Setup) -> None:
+    first = setup.partition()
+    first.write_batch([item([1])])
+    first.snapshot()
+    # Of another version, say; until it is decided, a reader sees nothing that lies behind.
+    other = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": setup.topic})
+    other.init_transactions(30)
+    other.begin_transaction()
+    other.produce(setup.progress_topic, b"{}", b"2/results-00", 0)
+    other.flush(30)
+    first.write_batch([item([2])])
+    first.close()
+    timer = threading.Timer(1, other.abort_transaction, (30,))
+    timer.start()
+    second = setup.partition()
+    second.write_batch([item([1, 2, 3])])
+    second.close()
+    timer.join()
+    assert values(kafka, setup.topic)[0] == [1, 2, 3]
+
+
 def test_other_settings_are_refused_before_anything_is_written(
     kafka: Kafka, setup: Setup, topic: str
 ) -> None:
@@ -253,78 +192,3 @@ def test_more_rows_than_the_client_queues(kafka: Kafka, setup: Setup) -> None:
     sink.write_batch([item(range(20_000))])
     sink.close()
     assert values(kafka, setup.topic)[0] == list(range(20_000))
-
-
-@pytest.mark.parametrize("stop", ["kill", "stop"])
-def test_the_broker_restarts_under_load(kafka_broker: KafkaBroker, setup: Setup, stop: str) -> None:
-    sink = setup.partition()
-    written = [0]
-    over = threading.Event()
-
-    def load() -> None:
-        while not over.wait(0.002):
-            n = written[-1] + 2
-            sink.write_batch([item([n - 1, n], lane=lane) for lane in range(2)])
-            written.append(n)
-
-    loading = threading.Thread(target=load)
-    loading.start()
-    time.sleep(0.7)
-    getattr(kafka_broker, stop)()  # from this thread: a server dies with the one that started it
-    time.sleep(0.3)
-    kafka_broker.start()
-    time.sleep(0.7)
-    over.set()
-    loading.join()
-    sink.snapshot()
-    sink.close()
-    everything = list(range(1, written[-1] + 1))
-    assert values(kafka_broker, setup.topic) == [everything, everything, []]
-
-
-def test_a_transaction_that_fails_starts_over(
-    kafka_broker: KafkaBroker, setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    points: list[str] = []
-    monkeypatch.setattr(failpoints, "reached", points.append)
-    setup.client_config["message.timeout.ms"] = 1000
-    sink = setup.partition()
-    sink.write_batch([item([1])])
-    sink.snapshot()
-    assert kafka_broker._child is not None
-    kafka_broker._child.send(signal.SIGSTOP)  # as in a long pause of its garbage collector
-    sink.write_batch([item([2, 3])])
-    time.sleep(2)
-    kafka_broker._child.send(signal.SIGCONT)
-    sink.write_batch([item([4])])
-    sink.snapshot()
-    sink.close()
-    assert points.count("kafka.before_write") > points.count("kafka.after_commit")
-    assert values(kafka_broker, setup.topic)[0] == [1, 2, 3, 4]
-
-
-PROGRAM = """
-import sys
-sys.path.insert(0, ".")
-from sinks import failpoints
-from tests.integration.test_kafka_sink import Setup, item
-failpoints.configure(sys.argv[3])
-sink = Setup(sys.argv[1], sys.argv[2]).partition()
-for value in range(1, 8):
-    sink.write_batch([item([value]), item([value], lane=1)])
-    sink.snapshot()
-sink.close()
-"""
-
-
-@pytest.mark.parametrize("point", ["before_write", "between_write_and_commit", "after_commit"])
-def test_a_process_dies_at_a_bad_moment(kafka: Kafka, setup: Setup, topic: str, point: str) -> None:
-    codes = []
-    begin_s = time.monotonic()
-    for spec in (f"kafka.{point}:1", f"kafka.{point}:3", ""):
-        command = [sys.executable, "-c", PROGRAM, kafka.bootstrap, topic, spec]
-        codes.append(subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode)
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
-    # The successor decides what was left open; it does not wait for it to time out.
-    assert time.monotonic() - begin_s < 30
-    assert values(kafka, setup.topic) == [list(range(1, 8)), list(range(1, 8)), []]

@@ -1,17 +1,8 @@
-"""The PostgreSQL sink writes each row once, whatever happens to the server or the process."""
+"""The PostgreSQL sink writes each row once, as it is, and nothing that does not belong."""
 
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -20,76 +11,20 @@ import pytest
 
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
-from schemas.tables import CANDLES, LATE, PROGRESS, REJECTED, REJECTED_SCHEMA
-from sinks import failpoints, postgres_connection
-from sinks.group_commit import GroupCommitPartition
-from sinks.postgres import PostgresRoute, postgres_sink, prepare_postgres
-from tests.real.postgres import PostgresServer
+from schemas.tables import LATE, PROGRESS, REJECTED_SCHEMA
+from sinks.postgres import prepare_postgres
+from tests.integration.postgres_rows import (
+    FLOW,
+    MS,
+    ROUTES,
+    at,
+    candles,
+    minutes,
+    partition,
+    positions,
+    query,
+)
 from tests.real.process import HOST
-
-ROOT = Path(__file__).parents[2]
-FLOW = FlowIdentity("candles", "1", {"shards": 8, "intervals": ["1m"]})
-ROUTES = {
-    "results": PostgresRoute(CANDLES, upsert=True),
-    "rejected": PostgresRoute(REJECTED, upsert=False),
-}
-MINUTE_MS = 60_000
-_MS = pa.timestamp("ms", tz="UTC")
-
-
-def candles(
-    minutes: Sequence[int], *, revision: int = 0, close: str = "1.5", lane: int = 0
-) -> Output:
-    """One candle of instrument `lane` per minute, position = minute."""
-    n = len(minutes)
-    opens = pa.array([m * MINUTE_MS for m in minutes], _MS)
-    closes = pa.array([(m + 1) * MINUTE_MS for m in minutes], _MS)
-    columns: dict[str, Any] = {
-        "instrument": pa.array([f"I{lane}"] * n),
-        "interval": pa.array(["1m"] * n),
-        "open_time": opens,
-        "close_time": closes,
-    }
-    for name in ("open", "high", "low", "volume", "quote_volume"):
-        columns[name] = pa.array(["2.00000001"] * n)
-    columns["close"] = pa.array([Decimal(close)] * n, pa.decimal128(38, 8))
-    columns["vwap"] = pa.array([None] * n, pa.string())
-    columns["trade_count"] = pa.array([3] * n, pa.int64())
-    columns["taker_buy_volume"] = columns["taker_buy_quote_volume"] = columns["open"]
-    columns["first_trade_seq"] = pa.array([None] * n, pa.int64())
-    columns["last_trade_seq"] = pa.array(minutes, pa.int64())
-    for name in ("open_trade_time", "high_trade_time", "low_trade_time"):
-        columns[name] = opens
-    columns["close_trade_time"] = pa.array([None] * n, _MS)
-    columns["is_closed"] = columns["complete"] = pa.array([True] * n)
-    columns["gap_filled"] = pa.array([False] * n)
-    columns["revision"] = pa.array([revision] * n, pa.int32())
-    rows = pa.record_batch(columns)
-    return Output("results", lane, np.array(minutes, np.int64), minutes[-1], rows)
-
-
-def at(position: int, output: Output) -> Output:
-    positions = np.full(output.rows.num_rows, position, np.int64)
-    return Output(output.kind, output.partition, positions, position, output.rows)
-
-
-def partition(url: str, flow: FlowIdentity = FLOW) -> GroupCommitPartition:
-    return postgres_sink(flow, ROUTES, url=url).build_part("out", "00", None)
-
-
-def query(url: str, text: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url) as connection:
-        connection.execute("SET timezone = 'UTC'")
-        return connection.execute(text.encode()).fetchall()
-
-
-def minutes(url: str, lane: int = 0) -> list[int]:
-    rows = query(url, f"SELECT last_trade_seq FROM candles WHERE instrument = 'I{lane}' ORDER BY 1")
-    return [row[0] for row in rows]
-
-
-def positions(url: str) -> dict[str, int]:
-    return dict(query(url, "SELECT lane, position FROM progress ORDER BY lane"))
 
 
 @pytest.fixture
@@ -108,7 +43,7 @@ def test_values_arrive_as_they_are(url: str) -> None:
             pa.array([0] * 6, pa.int32()),
             pa.array(range(6), pa.int64()),
             pa.array(texts),
-            pa.array([-1, 0, None, 1_700_000_000_123, 5, 253_402_300_799_999], _MS),
+            pa.array([-1, 0, None, 1_700_000_000_123, 5, 253_402_300_799_999], MS),
             pa.array(values, pa.binary()),
         ],
         schema=pa.schema(
@@ -264,154 +199,3 @@ def test_an_unreachable_server_is_named_without_its_password() -> None:
         prepare_postgres(FLOW, ROUTES, url="postgresql://me:s3/c%ret@host")
     assert "s3" not in str(caught.value)
     assert caught.value.__suppress_context__  # libpq's own text may repeat what it was given
-
-
-@pytest.mark.parametrize("stop", ["kill", "stop"])
-def test_the_server_restarts_under_load(url: str, postgres: PostgresServer, stop: str) -> None:
-    sink = partition(url)
-    written = [0]
-    over = threading.Event()
-
-    def load() -> None:
-        while not over.wait(0.002):
-            n = written[-1] + 2
-            sink.write_batch([candles([n - 1, n], lane=lane) for lane in range(2)])
-            written.append(n)
-
-    loading = threading.Thread(target=load)
-    loading.start()
-    time.sleep(0.7)
-    getattr(postgres, stop)()  # from this thread: a server dies with the one that started it
-    time.sleep(0.3)
-    postgres.start()
-    time.sleep(0.7)
-    over.set()
-    loading.join()
-    sink.snapshot()
-    sink.close()
-    for lane in range(2):
-        assert minutes(url, lane) == list(range(1, written[-1] + 1))
-    assert positions(url) == dict.fromkeys(("results-00", "results-01"), written[-1])
-
-
-class CuttingProxy:
-    """Forwards to PostgreSQL and once armed, cuts the first connection that commits.
-
-    Args:
-        port: Of the server.
-        deliver: Whether the server still gets that COMMIT; the client never gets the answer.
-    """
-
-    def __init__(self, port: int, *, deliver: bool) -> None:
-        self._port = port
-        self._deliver = deliver
-        self.armed = False
-        self.cuts = 0
-        self._listener = socket.create_server((HOST, 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection((HOST, self._port))
-            silent = threading.Event()
-            for args in ((client, server, silent), (server, client, silent)):
-                threading.Thread(target=self._pump, args=args, daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, silent: threading.Event) -> None:
-        to_server = target.getpeername()[1] == self._port
-        try:
-            while data := source.recv(65536):
-                if to_server and b"COMMIT" in data and self.armed and not self.cuts:
-                    self.cuts += 1
-                    silent.set()
-                    if self._deliver:
-                        target.sendall(data)
-                        time.sleep(0.3)
-                    break
-                if to_server or not silent.is_set():
-                    target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)  # close() alone waits for the other thread
-            end.close()
-
-
-@pytest.fixture(params=[True, False], ids=["commit arrives", "commit is lost"])
-def proxy(request: pytest.FixtureRequest, url: str) -> Iterator[CuttingProxy]:
-    proxy = CuttingProxy(
-        int(psycopg.conninfo.conninfo_to_dict(url)["port"] or 0), deliver=request.param
-    )
-    yield proxy
-    proxy.close()
-
-
-def test_a_commit_without_an_answer_is_neither_lost_nor_repeated(
-    url: str, proxy: CuttingProxy
-) -> None:
-    port = psycopg.conninfo.conninfo_to_dict(url)["port"]
-    sink = partition(url.replace(f":{port}/", f":{proxy.port}/"))
-    sink.write_batch([candles([1])])
-    sink.snapshot()
-    proxy.armed = True
-    sink.write_batch([candles([2]), candles([1], lane=1)])
-    sink.snapshot()
-    assert proxy.cuts == 1
-    sink.write_batch([candles([3])])
-    sink.close()
-    assert minutes(url) == [1, 2, 3]
-    assert minutes(url, lane=1) == [1]
-    assert positions(url) == {"results-00": 3, "results-01": 1}
-
-
-def test_a_suspended_process_loses_its_session_and_carries_on(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = "SET idle_in_transaction_session_timeout = '100ms'"
-    monkeypatch.setattr(postgres_connection, "_SESSION", (session,))
-    naps = [0.5, 0.5]
-
-    def reached(name: str) -> None:
-        if naps and name == "postgres.between_write_and_commit":
-            time.sleep(naps.pop())
-
-    monkeypatch.setattr(failpoints, "reached", reached)
-    sink = partition(url)
-    sink.write_batch([candles([1, 2])])
-    sink.close()
-    assert naps == []
-    assert minutes(url) == [1, 2]
-
-
-PROGRAM = """
-import sys
-sys.path.insert(0, ".")
-from sinks import failpoints
-from tests.integration.test_postgres_sink import candles, partition
-failpoints.configure(sys.argv[2])
-sink = partition(sys.argv[1])
-for minute in range(1, 8):
-    sink.write_batch([candles([minute]), candles([minute], lane=1)])
-    sink.snapshot()
-sink.close()
-"""
-
-
-@pytest.mark.parametrize("point", ["before_write", "between_write_and_commit", "after_commit"])
-def test_a_process_dies_at_a_bad_moment(url: str, point: str) -> None:
-    codes = []
-    for spec in (f"postgres.{point}:1", f"postgres.{point}:3", ""):
-        command = [sys.executable, "-c", PROGRAM, url, spec]
-        codes.append(subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode)
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
-    for lane in range(2):
-        assert minutes(url, lane) == list(range(1, 8))

@@ -30,7 +30,11 @@ __all__ = ["Kafka", "Record"]
 _T = TypeVar("_T")
 _HEADERS = Iterable[tuple[str, bytes | None]]
 _TIMEOUT_S = 60.0
-_NO_LEADER_YET = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+_NO_LEADER_YET = {
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""Compile every kernel ahead of the first run: `python -m operators.compiled`.
+
+Sends a handful of trades through codec, map side, windows and rows, so that the first
+start of a flow finds its kernels in the cache.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from operators.aggregate import partial_dtype
+from operators.candle import CANDLE
+from operators.combine import Combine, CombineRule, PanePartials
+from operators.tumbling import TumblingShard
+from operators.window_table import WindowRule
+from schemas.market_pb2 import Decimal, Trade
+from schemas.stream import NEVER, Events
+from schemas.trades import TradeCodec
+
+__all__ = ["compile_kernels"]
+
+_TIMES_MS = (1_000, 2_500, 61_000, 62_000, 1_500)  # the last one comes as a correction
+
+
+def compile_kernels() -> None:
+    """Run the candles kernels once, on all paths that have kernels of their own."""
+    price = Decimal(unscaled=525, scale=2)
+    trades = [
+        Trade(instrument="A", timestamp_ms=ms, price=price, quantity=price, trade_seq=1 + i)
+        for i, ms in enumerate(_TIMES_MS)
+    ]
+    values = pa.array([trade.SerializeToString() for trade in trades], pa.binary())
+    decoded = TradeCodec().decode(values)
+    newest = np.maximum.accumulate(np.concatenate(([NEVER], decoded.event_time_ms)))
+    events = Events(
+        0,
+        np.arange(len(trades), dtype=np.int64),
+        decoded.event_time_ms,
+        newest[:-1],
+        decoded.key_codes,
+        decoded.key_names,
+        decoded.columns,
+        values,
+        int(newest[-1]),
+        len(trades),
+    )
+    shard = TumblingShard(CANDLE, WindowRule((60_000,), fill_gaps=True), 1, 0.0, None)
+    combine = Combine(CANDLE, CombineRule("candles", "trades", 1))
+    shard.on_batch([item for _, item in combine(events) if isinstance(item, PanePartials)])
+    none = np.zeros(0, partial_dtype(CANDLE))
+    nothing = PanePartials(0, 0, int(newest[-1]), [], none, ended=True)
+    shard.on_batch([nothing])
+
+
+if __name__ == "__main__":
+    compile_kernels()
