@@ -22,10 +22,10 @@ from sqlalchemy import Table
 
 from dataflows.console import ConsoleSink
 from dataflows.settings import FlowSettings
+from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.stream import Codec, Events, FlowIdentity, Output
 from schemas.tables import LATE, REJECTED
-from sinks import failpoints
 from sinks.embedded_postgres import embedded_postgres, embedded_psql
 from sinks.kafka import KafkaRoute, TopicSpec, kafka_sink, prepare_kafka
 from sinks.live import KafkaLiveSink, PostgresLiveSink
@@ -191,6 +191,7 @@ class Wiring:
             "rejected": PostgresRoute(REJECTED, upsert=False),
         }
         topics: dict[str, KafkaRoute] = {"results": messages, **self._asides()}
+        self._refuse_a_loop({topic for route in topics.values() for topic in route.topics})
         live = {
             f"{topic}.live": TopicSpec(messages.partitions, _LIVE_TOPIC)
             for topic in messages.topics
@@ -232,6 +233,14 @@ class Wiring:
             psql = "psql" if self.settings.database_url else str(embedded_psql())
             console = ConsoleSink(url, self._progress, psql=psql)
             op.output("terminal", op.merge("shown", rows, previews), console)
+
+    def _refuse_a_loop(self, outputs: set[str]) -> None:
+        if self.log.topic in outputs:
+            raise FlowError(
+                f"INPUT_TOPIC={self.log.topic} is also an output of this flow",
+                "Name another topic in INPUT_TOPIC or OUTPUT_TOPIC; a flow that reads what it "
+                "writes never ends.",
+            )
 
     def _asides(self) -> dict[str, KafkaRoute]:
         n = self.log.partitions

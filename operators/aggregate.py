@@ -9,7 +9,7 @@ uncompiled).
 Contract of an aggregate:
 * `merge(into, other)` is commutative and associative on every field, bit for bit.
 * `carry(gap, previous)` makes `gap`, a record without events, follow `previous`; returns
-  whether that changed it.
+  whether that changed its row.
 * `link(record, previous)` sets what a record says of its predecessor and returns whether
   that changed it; `previous` is the record itself when there is none.
 * the dtype has the fields of its `Aggregate.dtype`, and `count` among them: 0 is a gap.
@@ -119,7 +119,7 @@ def merge(into: Any, other: Any) -> None:  # noqa: ANN401  # NumPy records
 
 
 def carry(gap: Any, previous: Any) -> bool:  # noqa: ANN401  # NumPy records
-    """Let a gap follow `previous`; whether that changed it."""
+    """Let a gap follow `previous`; whether that changed its row."""
     return _of_record(gap).carry(gap, previous)
 
 

@@ -1,7 +1,7 @@
 """Map-side combine: the records of a batch become one partial per (key, pane, tick).
 
 `group` is a pure function of the batch: which (key, pane, effective tick) occur, and which
-of them each record belongs to. Aggregates fill the partials (`operators.candle.lift_trades`).
+of them each record belongs to. An aggregate's `lift` fills the partials.
 
 Cost: one pass, an open-addressing table of at most four 4-byte slots a record, and a short
 cut for the usual case that a key's next trade falls in the same pane as its last.

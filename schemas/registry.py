@@ -1,6 +1,7 @@
 """Schema registry: register a message's schema and frame values with its id."""
 
 import base64
+import re
 from collections.abc import Callable, Iterable
 
 import pyarrow as pa
@@ -50,14 +51,19 @@ def framed(
             ) from error
         except Exception as error:  # the client lets its HTTP library's errors through
             raise FlowError(
-                f"No schema registry answers at SCHEMA_REGISTRY_URL={url} ({error})",
+                f"No schema registry answers at SCHEMA_REGISTRY_URL={_shown(url)} ({error})",
                 "Start it or correct the address, then start again.",
             ) from error
     if len(ids) != 1:
         raise FlowError(
-            f"The schema registry at SCHEMA_REGISTRY_URL={url} gave one schema several ids",
+            f"The schema registry at SCHEMA_REGISTRY_URL={_shown(url)} gave one schema several ids",
             "Use a registry with ids that are global, as Confluent's are.",
         )
     place = list(descriptor.file.message_types_by_name).index(descriptor.name)
     prefix = header(ids.pop(), [place])
     return lambda rows: add_header(encode(rows), prefix)
+
+
+def _shown(url: str) -> str:
+    """The URL without a name and password."""
+    return re.sub("//[^/@]*@", "//", url)

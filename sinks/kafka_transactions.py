@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.stream import NEVER, FlowIdentity, Output
-from sinks import failpoints
 from sinks.fingerprint import check_fingerprint
 from sinks.kafka_progress import (
     TRANSACTION_TIMEOUT_S,

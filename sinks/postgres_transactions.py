@@ -17,10 +17,10 @@ import pyarrow as pa
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
 from schemas.tables import FLOWS, PROGRESS
-from sinks import failpoints
 from sinks.fingerprint import check_fingerprint, fingerprint_json
 from sinks.postgres_connection import (
     OUTAGE_S,

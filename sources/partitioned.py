@@ -26,6 +26,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from prometheus_client import Counter
 from typing_extensions import override
 
+from schemas import failpoints
 from schemas.stream import NEVER, Codec, Decoded, Events, Fetched, Int64s
 from schemas.tables import REJECTED_SCHEMA
 from sources import stopping
@@ -281,9 +282,11 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
 
     @override
     def snapshot(self) -> PartitionState:
+        failpoints.reached("source.before_snapshot")
         if self._idle_ms is None and self._is_idle():
             self._idle_ms = int(self._clock() * 1000)
         self._fetcher.commit(self._offset)
+        failpoints.reached("source.after_snapshot")
         return PartitionState(self._offset, self._newest_ms, self._idle_ms)
 
     def _is_idle(self) -> bool:

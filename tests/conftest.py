@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from dataflows.settings import CandleSettings
 from tests.real.java import KAFKA_POM, REGISTRY_POM, missing
 from tests.real.kafka import KafkaBroker
 from tests.real.kafka_client import Kafka
@@ -30,12 +31,7 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if IN_CI else "default")
 
-_FLOW_SETTINGS = (
-    *("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SCHEMA_REGISTRY_URL", "DATA_DIR"),
-    *("FLOW_VERSION", "SHARDS", "STOP_AT_END", "INPUT_TOPIC", "INPUT_FORMAT", "OUTPUT_TOPIC"),
-    *("IDLE_TIMEOUT_S", "LATENESS_S", "CORRECTION_S", "PREVIEW_MS", "METRICS_PORT"),
-    *("INTERVALS", "FILL_GAPS", "GAP_SILENCE_S", "SESSION_TIMEOUT_S", "MAX_AHEAD_S", "FAILPOINTS"),
-)
+_FLOW_SETTINGS = {name.upper() for name in CandleSettings.model_fields}
 _POMS = {"kafka": KAFKA_POM, "registry": REGISTRY_POM}
 
 _bootstrap = pytest.StashKey[str]()

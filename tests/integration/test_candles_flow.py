@@ -1,17 +1,20 @@
 """The candles flow on real Kafka and real PostgreSQL against the oracle."""
 
+import re
 import time
+import urllib.request
 from pathlib import Path
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.market_pb2 import Decimal, OrderExecutionReport, Trade
 from tests import candles_io as io
 from tests.oracle import Rule, T
 from tests.real.flows import FlowProcess, kill_plan, run_with_kills
 from tests.real.kafka_client import Kafka
+from tests.real.process import free_port
 
 BASE = io.BASE_MS
 ONE = 10**8
@@ -312,6 +315,50 @@ def test_holes_in_the_offsets_and_a_trailing_abort_do_not_hold_up_the_end(
     assert code == 0, output
     assert io.kafka_rows(kafka, f"{topic}-out") == io.expected(logs, RULE)
     assert sum(map(len, kafka.read(f"{topic}-out.rejected"))) == 0
+
+
+def test_lag_tools_see_the_flow_and_metrics_count_every_record(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = io.random_log(8, 2_000, partitions=2)
+    kafka.create_topic(topic, 2)
+    io.produce(kafka, topic, logs)
+    kafka.produce(topic, 0, [(None, b"\xff", BASE)])
+    port = free_port()
+    env = io.settings(
+        kafka, topic, postgres_url, STOP_AT_END="0", METRICS_PORT=str(port), FLOW_VERSION=topic[-8:]
+    )
+    flow = FlowProcess(
+        "dataflows.candles", log=tmp_path / "log", env=env, recovery_dir=tmp_path / "recovery"
+    )
+    ends = kafka.end_offsets(topic)
+    group = {"bootstrap.servers": kafka.bootstrap, "group.id": f"candles-v{topic[-8:]}"}
+    observer = Consumer(group)
+    try:
+        deadline = time.monotonic() + 60
+        committed: list[int] = []
+        while committed != ends:
+            assert time.monotonic() < deadline, (committed, ends, flow.output())
+            time.sleep(0.3)
+            found = observer.committed([TopicPartition(topic, p) for p in (0, 1)], timeout=30)
+            committed = [partition.offset for partition in found]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        flow.terminate()
+        assert flow.wait(30) == 0, flow.output()
+    finally:
+        observer.close()
+        flow.kill9()
+
+    def total(name: str) -> int:
+        values = re.findall(rf"^{name}_total{{.*}} ([0-9.e+]+)$", text, re.MULTILINE)
+        return round(sum(map(float, values)))
+
+    read = total("tidemark_source_records")
+    assert read == sum(map(len, logs)) + 1
+    parts = ("tidemark_aggregated_records", "tidemark_late_records", "tidemark_source_rejected")
+    assert [total(name) for name in parts][2] == 1
+    assert sum(total(name) for name in parts) == read, "aggregated + late + rejected = read"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

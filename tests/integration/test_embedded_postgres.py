@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -59,6 +59,21 @@ class User:
         self.process.communicate(timeout=60)
 
 
+@pytest.fixture
+def enter(directory: Path) -> Iterator[Callable[[], User]]:
+    """Starts users; kills those that a failed test leaves behind."""
+    users: list[User] = []
+
+    def start() -> User:
+        users.append(User(directory))
+        return users[-1]
+
+    yield start
+    for user in users:
+        if user.process.returncode is None:
+            user.kill()
+
+
 def server_runs(directory: Path) -> bool:
     file = directory / "postmaster.pid"
     return file.exists() and psutil.pid_exists(int(file.read_text().split()[0]))
@@ -72,40 +87,46 @@ def directory(scratch_dir: Path) -> Iterator[Path]:
         os.kill(int((path / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
 
-def test_data_outlive_the_server_and_the_server_its_last_user(directory: Path) -> None:
-    one = User(directory)
+def test_data_outlive_the_server_and_the_server_its_last_user(
+    directory: Path, enter: Callable[[], User]
+) -> None:
+    one = enter()
     assert one.add("a") == "a"
-    two = User(directory)
+    two = enter()
     assert two.add("b") == "a b"
     one.leave()
     assert two.add("c") == "a b c"
     two.leave()
     assert not server_runs(directory)
-    three = User(directory)
+    three = enter()
     assert three.add("d") == "a b c d"
     three.leave()
     assert not server_runs(directory)
 
 
-def test_a_killed_user_does_not_keep_the_server_for_ever(directory: Path) -> None:
-    killed = User(directory)
+def test_a_killed_user_does_not_keep_the_server_for_ever(
+    directory: Path, enter: Callable[[], User]
+) -> None:
+    killed = enter()
     killed.add("a")
     killed.kill()
     assert server_runs(directory)
-    last = User(directory)
+    last = enter()
     assert last.add("b") == "a b"
     last.leave()
     assert not server_runs(directory)
 
 
-def test_a_strangers_process_id_is_not_taken_for_the_server(directory: Path) -> None:
-    one = User(directory)
+def test_a_strangers_process_id_is_not_taken_for_the_server(
+    directory: Path, enter: Callable[[], User]
+) -> None:
+    one = enter()
     one.add("a")
     lines = (directory / "postmaster.pid").read_text().splitlines()
     one.leave()
     # As after a restart of a container or a machine, when ids begin anew.
     (directory / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
-    two = User(directory)
+    two = enter()
     assert two.add("b") == "a b"
     two.leave()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas import failpoints
 from schemas.stream import Output
-from sinks import failpoints
 from sinks.kafka import KafkaRecord
 from tests.integration.kafka_rows import Route, Setup, item, values
 from tests.real.kafka import KafkaBroker
@@ -96,7 +96,7 @@ def test_a_transaction_that_fails_starts_over(
 PROGRAM = """
 import sys
 sys.path.insert(0, ".")
-from sinks import failpoints
+from schemas import failpoints
 from tests.integration.kafka_rows import Setup, item
 failpoints.configure(sys.argv[3])
 sink = Setup(sys.argv[1], sys.argv[2]).partition()

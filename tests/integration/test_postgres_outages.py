@@ -13,7 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sinks import failpoints, postgres_connection
+from schemas import failpoints
+from sinks import postgres_connection
 from sinks.postgres import prepare_postgres
 from tests.integration.postgres_rows import FLOW, ROUTES, candles, minutes, partition, positions
 from tests.real.postgres import PostgresServer
@@ -157,7 +158,7 @@ def test_a_suspended_process_loses_its_session_and_carries_on(
 PROGRAM = """
 import sys
 sys.path.insert(0, ".")
-from sinks import failpoints
+from schemas import failpoints
 from tests.integration.postgres_rows import candles, partition
 failpoints.configure(sys.argv[2])
 sink = partition(sys.argv[1])

@@ -1,6 +1,7 @@
 """What kernels rely on: merging is commutative and associative, bit for bit, and loses nothing."""
 
 import random
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -170,12 +171,12 @@ _sequences = st.lists(st.integers(0, 3), min_size=1, max_size=6).map(
 )
 
 
-def _hides_its_holes(seqs: list[int]) -> bool:
-    """The one case in which count, ends and sum look whole and are not."""
-    looks_whole = seqs[-1] - seqs[0] + 1 == len(seqs) and sum(seqs) == sum(
-        range(seqs[0], seqs[-1] + 1)
-    )
-    return looks_whole and seqs != list(range(seqs[0], seqs[-1] + 1))
+def _looks_whole(seqs: list[int]) -> bool:
+    """What a record can see of its sequence: ends, count, sum and sum of squares."""
+    run = range(seqs[0], seqs[-1] + 1)
+    return (len(seqs), sum(seqs), sum(s * s for s in seqs)) == (
+        len(run), sum(run), sum(s * s for s in run),
+    )  # fmt: skip
 
 
 @settings(max_examples=100)
@@ -191,15 +192,32 @@ def test_link_finds_holes_in_the_sequence_and_before_it(
     previous, cell = cells[0:1], cells[1:2]
     previous["seq_last"] = before
     merge(cell[0], lift(trades, [0] * len(trades), 1)[0])
-    hole = False
-    if known and not _hides_its_holes(known):
-        hole = known != list(range(known[0], known[-1] + 1))
+    hole = bool(known) and not _looks_whole(known)
     assert aggregate.link(cell[0], cell[0]) == hole, "alone"
     assert bool(cell["seq_hole"][0]) == hole
     hole |= bool(known) and before > 0 and known[0] > before + 1
     aggregate.link(cell[0], previous[0])
     assert bool(cell["seq_hole"][0]) == hole
     assert not aggregate.link(cell[0], previous[0]), "the second time nothing changes"
+
+
+def test_up_to_two_holes_are_never_hidden_by_repetitions() -> None:
+    for n in range(1, 8):
+        for seqs in combinations_with_replacement(range(1, n + 1), n):
+            if len(set(range(seqs[0], seqs[-1] + 1)) - set(seqs)) <= 2:
+                assert _looks_whole(list(seqs)) == (len(set(seqs)) == seqs[-1] - seqs[0] + 1 == n)
+
+
+@pytest.mark.parametrize("far", [0, 2**62])
+@pytest.mark.parametrize("seqs", [[1, 1, 3, 5, 5], [1, 2, 2, 4, 6, 6, 7], [1, 3], [2, 2]])
+def test_a_hole_that_repetitions_balance_is_found(seqs: list[int], far: int) -> None:
+    cells = np.zeros(1, cell_dtype(CANDLE))
+    merge(cells[0], lift([(_BASE, 5, 5, 0, far + s) for s in seqs], [0] * len(seqs), 1)[0])
+    assert aggregate.link(cells[0], cells[0])
+    whole = np.zeros(1, cell_dtype(CANDLE))
+    run = range(far + seqs[0], far + seqs[-1] + 1)
+    merge(whole[0], lift([(_BASE, 5, 5, 0, s) for s in run], [0] * len(run), 1)[0])
+    assert not aggregate.link(whole[0], whole[0])
 
 
 def test_sums_carry_from_limb_to_limb() -> None:
@@ -209,3 +227,4 @@ def test_sums_carry_from_limb_to_limb() -> None:
     assert quote == 7 * (2**63 - 1) * 2**33
     assert whole["buy_quote_high"] == whole["quote_high"] > 0
     assert int(whole["seq_sum"][0]) == 7 * 2**62 % 2**64
+    assert int(whole["seq_squares"][0]) == 0  # 7 * 2**124, modulo 2**64

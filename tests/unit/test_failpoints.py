@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from schemas import failpoints
 from schemas.errors import FlowError
-from sinks import failpoints
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
-from sinks import failpoints
+from schemas import failpoints
 failpoints.configure(sys.argv[1])
 for name in sys.argv[2:]:
     failpoints.reached(name)

@@ -248,6 +248,7 @@ def slow_partial(members: list[tuple[Trade, int]]) -> dict[str, int]:
         "buy_volume": sum(t.quantity for t in trades if t.side == 0),
         "buy_quote": sum(t.price * t.quantity for t in trades if t.side == 0),
         "count": len(trades), "seq_count": len(seqs), "seq_sum": sum(seqs),
+        "seq_squares": sum(seq * seq for seq in seqs),
         "seq_first": min(seqs, default=0), "seq_last": max(seqs, default=0),
     }  # fmt: skip
 

@@ -284,6 +284,53 @@ def test_a_batch_decodes_as_the_reference_decodes_each_value(
     assert len(set(decoded.key_names)) == len(decoded.key_names)
 
 
+_ENDLESS = b"\xff" * 9 + b"\x01"  # a length of 2**64 - 1
+_MONSTERS = {
+    "length that wraps": _varint(1 << 3 | 2) + _ENDLESS,
+    "length that wraps in a decimal": _field(3, _varint(1 << 3 | 2) + _ENDLESS),
+    "unknown length that wraps": _varint(99 << 3 | 2) + _ENDLESS,
+    "groups in groups": _varint(15 << 3 | 3) * 900_000,
+    "groups in groups in a decimal": _field(3, _varint(15 << 3 | 3) * 900_000),
+}
+
+
+@pytest.mark.parametrize("monster", _MONSTERS.values(), ids=_MONSTERS.keys())
+@pytest.mark.parametrize("message_format", FORMATS)
+def test_bytes_made_to_break_a_decoder_are_undecodable(message_format: str, monster: bytes) -> None:
+    make = MAKE[message_format]
+    batch = [make(), monster, make(timestamp_ms=5), monster, make(side=0)]
+    expected = [decode_one(value, message_format) for value in batch]
+    assert [row.reason and REASONS[row.reason - 1] for row in expected] == [
+        0, "undecodable", 0, "undecodable", 0,
+    ]  # fmt: skip
+    assert rows(decode(batch, message_format)) == expected
+
+
+def test_a_long_good_value_decodes_like_a_short_one() -> None:
+    long = _field(200, b"x" * 500_000) + trade() + _varint(201 << 3 | 3) + _varint(201 << 3 | 4)
+    assert rows(decode([trade(), long, trade(side=0)])) == rows(
+        decode([trade(), trade(), trade(side=0)])
+    )
+
+
+@pytest.mark.parametrize("message_format", FORMATS)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_any_bytes_at_all_cost_their_neighbours_nothing(
+    message_format: str, data: st.DataObject
+) -> None:
+    good = MAKE[message_format]()
+    damaged = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(damaged)))
+        damaged[at : at + data.draw(st.integers(0, 2))] = data.draw(
+            st.one_of(st.binary(max_size=3), st.just(_ENDLESS))
+        )
+    decoded = decode([good, bytes(damaged), good], message_format)
+    expected = decode_one(good, message_format)
+    assert [rows(decoded)[i] for i in (0, 2)] == [expected, expected]
+
+
 @pytest.mark.parametrize("bad", [0, 1, 500, 999])
 def test_a_bad_value_costs_its_neighbours_nothing(bad: int) -> None:
     values: list[bytes | None] = [trade(timestamp_ms=i + 1, trade_seq=i) for i in range(1_000)]
