@@ -58,7 +58,7 @@ def flow() -> Dataflow:
         else encode_candles
     )
 
-    dataflow = Dataflow(wiring.identity.flow_id)
+    dataflow = Dataflow(wiring.flow_id)
     codec = TradeCodec(settings.input_format, confluent_wire=bool(registry))
     trades = wiring.input("trades", dataflow, codec)
     partials, asides = combine("combine", trades, CANDLE, combining)

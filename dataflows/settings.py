@@ -58,7 +58,10 @@ class FlowSettings(BaseSettings):
         2, ge=0, le=86_400, description="how far the watermark stays behind the newest event"
     )
     correction_s: float = Field(
-        300, ge=0, le=7 * 86_400, description="how long after its end a window is corrected"
+        300,
+        ge=0,
+        le=7 * 86_400,
+        description="how far behind the watermark a trade may be and still correct its window",
     )
     max_ahead_s: float = Field(
         600,
@@ -126,7 +129,10 @@ class CandleSettings(FlowSettings):
         False, description="give windows without trades a zero-volume candle at the last close"
     )
     gap_silence_s: float = Field(
-        3_600, gt=0, le=86_400, description="how long after its last trade gaps are filled"
+        3_600,
+        gt=0,
+        le=86_400,
+        description="how long after its last candle with trades gaps are filled",
     )
     input_format: Literal["trade", "order_execution_report"] = Field(
         "trade", description="message in the input topic"

@@ -50,7 +50,7 @@ def guarded(build: Callable[[], Dataflow]) -> Callable[[], Dataflow]:
 
     @functools.wraps(build)
     def guard() -> Dataflow:
-        os.environ.setdefault("RUST_BACKTRACE", "0")  # Bytewax would bury the message
+        os.environ["RUST_BACKTRACE"] = "0"  # Bytewax would bury the message
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         sys.excepthook = _explain
         try:
@@ -119,10 +119,21 @@ class Wiring:
                 "lateness_s": settings.lateness_s,
                 "correction_s": settings.correction_s,
                 "max_ahead_s": settings.max_ahead_s,
+                "wire_format": "confluent" if settings.schema_registry_url else "none",
                 **self._market_definition(),
                 **definition,
             },
         )
+
+    @property
+    def flow_id(self) -> str:
+        """Whose state it is in a recovery store.
+
+        A flow that writes no tables has a state of its own: were it shared, tables that are
+        switched on again would begin where the flow is, with a hole before.
+        """
+        suffix = "-without-tables" if self.settings.database_url == "off" else ""
+        return self.identity.flow_id + suffix
 
     @property
     def _is_embedded(self) -> bool:

@@ -205,77 +205,6 @@ def _link(record: Any, previous: Any) -> bool:  # noqa: ANN401  # records of thi
 
 
 @njit(cache=True)
-def _add_trade(
-    into: Any,  # noqa: ANN401  # a record of PARTIAL
-    time: int,
-    seq: int,
-    place: int,
-    price: int,
-    quantity: int,
-    buy: bool,  # noqa: FBT001  # a column's value
-) -> None:
-    """What `_merge` does with a single trade, without building its record."""
-    first = into["count"] == 0
-    if (
-        first
-        or time < into["open_time"]
-        or (
-            time == into["open_time"]
-            and (seq < into["open_seq"] or (seq == into["open_seq"] and place < into["open_place"]))
-        )
-    ):
-        into["open_time"] = time
-        into["open_seq"] = seq
-        into["open_place"] = place
-        into["open"] = price
-    if (
-        first
-        or time > into["close_time"]
-        or (
-            time == into["close_time"]
-            and (
-                seq > into["close_seq"]
-                or (seq == into["close_seq"] and place > into["close_place"])
-            )
-        )
-    ):
-        into["close_time"] = time
-        into["close_seq"] = seq
-        into["close_place"] = place
-        into["close"] = price
-    if first or price > into["high"] or (price == into["high"] and time < into["high_time"]):
-        into["high"] = price
-        into["high_time"] = time
-    if first or price < into["low"] or (price == into["low"] and time < into["low_time"]):
-        into["low"] = price
-        into["low_time"] = time
-    amount = np.uint64(quantity)
-    quote_low, quote_high = multiply_wide(price, quantity)
-    into["volume_low"], into["volume_high"] = add_wide(
-        into["volume_low"], into["volume_high"], amount, _ZERO
-    )
-    into["quote_low"], into["quote_high"] = add_wide(
-        into["quote_low"], into["quote_high"], quote_low, quote_high
-    )
-    if buy:
-        into["buy_volume_low"], into["buy_volume_high"] = add_wide(
-            into["buy_volume_low"], into["buy_volume_high"], amount, _ZERO
-        )
-        into["buy_quote_low"], into["buy_quote_high"] = add_wide(
-            into["buy_quote_low"], into["buy_quote_high"], quote_low, quote_high
-        )
-    into["count"] += 1
-    if seq > 0:
-        if into["seq_count"] == 0 or seq < into["seq_first"]:
-            into["seq_first"] = seq
-        if into["seq_count"] == 0 or seq > into["seq_last"]:
-            into["seq_last"] = seq
-        into["seq_count"] += 1
-        into["seq_sum"] = into["seq_sum"] + np.uint64(seq)
-        into["seq_squares"] = into["seq_squares"] + np.uint64(seq) * np.uint64(seq)
-
-
-@njit(cache=True)
 def _lift_trades(
     keys: NDArray[np.int32],
     panes: NDArray[np.int64],
@@ -289,22 +218,46 @@ def _lift_trades(
     side: NDArray[np.int8],
     seq: NDArray[np.int64],
     partials: NDArray[Any],
+    partials_of_one: NDArray[Any],
 ) -> None:
     for j in range(len(partials)):
         partials[j]["key"] = keys[j]
         partials[j]["pane"] = panes[j]
         partials[j]["tick"] = ticks[j]
+    one = partials_of_one[0]  # each trade in turn, as a partial of its own
+    one["count"] = 1
     for i in range(len(slots)):
-        if slots[i] >= 0:
-            _add_trade(
-                partials[slots[i]],
-                event_time_ms[i],
-                seq[i],
-                first_place + offsets[i],
-                price[i],
-                quantity[i],
-                side[i] == 0,
-            )
+        if slots[i] < 0:
+            continue
+        time = event_time_ms[i]
+        place = first_place + offsets[i]
+        one["open_time"] = time
+        one["open_seq"] = seq[i]
+        one["open_place"] = place
+        one["open"] = price[i]
+        one["close_time"] = time
+        one["close_seq"] = seq[i]
+        one["close_place"] = place
+        one["close"] = price[i]
+        one["high"] = price[i]
+        one["high_time"] = time
+        one["low"] = price[i]
+        one["low_time"] = time
+        low, high = multiply_wide(price[i], quantity[i])
+        bought = side[i] == 0
+        one["volume_low"] = np.uint64(quantity[i])
+        one["quote_low"] = low
+        one["quote_high"] = high
+        one["buy_volume_low"] = np.uint64(quantity[i]) if bought else _ZERO
+        one["buy_quote_low"] = low if bought else _ZERO
+        one["buy_quote_high"] = high if bought else _ZERO
+        number = max(seq[i], 0)
+        one["seq_first"] = number
+        one["seq_last"] = number
+        one["seq_count"] = 1 if number > 0 else 0
+        one["seq_sum"] = np.uint64(number)
+        one["seq_squares"] = np.uint64(number) * np.uint64(number)
+        _merge(partials[slots[i]], one)
 
 
 def _lift(events: Events, groups: Groups) -> NDArray[Any]:
@@ -323,6 +276,7 @@ def _lift(events: Events, groups: Groups) -> NDArray[Any]:
         events.columns["side"],
         events.columns["seq"],
         partials,
+        np.zeros(1, PARTIAL),
     )
     return partials
 

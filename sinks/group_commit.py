@@ -24,9 +24,14 @@ from typing import Protocol
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from schemas.errors import FlowError
 from schemas.stream import NEVER, Output
 
 __all__ = ["Committer", "ExactlyOnceSink", "GroupCommitPartition", "partition_names"]
+
+SinkState = tuple[tuple[str, int], ...]
+"""Snapshot of a sink partition: lanes and the positions stored. Progress itself lives with
+the data; this only shows whether the data are still there."""
 
 MAX_ROWS = 200_000
 MAX_ITEMS = 10_000
@@ -61,12 +66,13 @@ class Committer(Protocol):
         ...
 
 
-class GroupCommitPartition(StatefulSinkPartition[Output, None]):
+class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
     """One partition of an exactly-once sink; see the module's contract.
 
     Args:
         name: Of the partition, for the thread and for messages.
         committer: Opened here; belongs to this partition from now on.
+        resumed: Positions that the recovery store knows to be stored; None without.
         max_rows: Bound of the queue in rows; a larger item passes alone.
         max_items: Bound of the queue in items.
     """
@@ -75,6 +81,7 @@ class GroupCommitPartition(StatefulSinkPartition[Output, None]):
         self,
         name: str,
         committer: Committer,
+        resumed: SinkState | None = None,
         *,
         max_rows: int = MAX_ROWS,
         max_items: int = MAX_ITEMS,
@@ -85,6 +92,7 @@ class GroupCommitPartition(StatefulSinkPartition[Output, None]):
         self._max_items = max_items
         try:
             self._positions = dict(committer.open())
+            _check_nothing_lost(self._positions, resumed)
         except BaseException:
             committer.close()
             raise
@@ -111,8 +119,8 @@ class GroupCommitPartition(StatefulSinkPartition[Output, None]):
         with self._changed:
             self._raise_error()
 
-    def snapshot(self) -> None:
-        """Wait until everything queued is stored.
+    def snapshot(self) -> SinkState:
+        """Wait until everything queued is stored; the positions reached.
 
         Raises:
             Exception: Whatever ended the writer.
@@ -120,6 +128,7 @@ class GroupCommitPartition(StatefulSinkPartition[Output, None]):
         with self._changed:
             self._changed.wait_for(self._is_settled)
             self._raise_error()
+            return tuple(self._positions.items())
 
     def close(self) -> None:
         """Store what is queued unless the writer has failed, and let go; never raises.
@@ -184,7 +193,22 @@ class GroupCommitPartition(StatefulSinkPartition[Output, None]):
             raise self._error
 
 
-class ExactlyOnceSink(FixedPartitionedSink[Output, None]):
+def _check_nothing_lost(stored: Mapping[str, int], resumed: SinkState | None) -> None:
+    """The flow's own state goes on behind what it has written; the store must hold that."""
+    for lane, position in resumed or ():
+        found = stored.get(lane)
+        if found is None or found < position:
+            raise FlowError(
+                f"The recovery store says that lane {lane} was written up to {position}, but "
+                f"the output holds it up to {'nothing' if found is None else found}",
+                "The output was emptied, restored from a backup, or is another one than "
+                "before (OUTPUT_TOPIC, DATABASE_URL). Restore it, or start with an empty "
+                "recovery directory: the flow then reads its input from the start and "
+                "writes what is missing.",
+            )
+
+
+class ExactlyOnceSink(FixedPartitionedSink[Output, SinkState]):
     """An output for items `(lane, Output)`, each row written exactly once.
 
     Args:
@@ -209,10 +233,10 @@ class ExactlyOnceSink(FixedPartitionedSink[Output, None]):
         self,
         step_id: str,  # noqa: ARG002  # given by Bytewax
         for_part: str,
-        resume_state: None,  # noqa: ARG002  # progress lives with the data
+        resume_state: SinkState | None,
     ) -> GroupCommitPartition:
         """Open the store and start the writer."""
-        return GroupCommitPartition(for_part, self._committer_of(for_part))
+        return GroupCommitPartition(for_part, self._committer_of(for_part), resume_state)
 
 
 def partition_names(partitions: int) -> list[str]:

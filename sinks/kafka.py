@@ -28,7 +28,7 @@ def kafka_sink(
     """A sink for items `(lane, Output)`.
 
     Args:
-        identity: Whose progress; its `flow_id` names the transactional ids, so a second
+        identity: Whose progress; with `progress_topic` it names the transactional ids, so a second
             process of the same flow and version shuts out the first.
         routes: How each kind of output becomes records, by kind.
         client_config: librdkafka settings for reaching the brokers.

@@ -42,6 +42,7 @@ _FENCED = {
 _HOPELESS = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
@@ -109,7 +110,8 @@ class KafkaCommitter:
         self._client_config = client_config
         self._progress_topic = progress_topic
         self._partition = int(name)
-        self._transactional_id = f"{identity.flow_id}-{name}"
+        # With the topic: two outputs of one flow are no successors of each other.
+        self._transactional_id = f"{identity.flow_id}-{progress_topic}-{name}"
         self._begun = False
         self._producer: Producer | None = None
 

@@ -32,8 +32,8 @@ class PostgresRoute(NamedTuple):
 
     Attributes:
         table: Has a primary key.
-        upsert: Whether a row with a higher `revision` replaces the stored one of its key;
-            without, the first row of a key stays.
+        upsert: Whether a row replaces the stored one of its key unless that has a higher
+            `revision`; without, the first row of a key stays.
     """
 
     table: Table
@@ -56,7 +56,12 @@ def postgres_sink(
         partitions: Transactions on their way at a time.
     """
     tables = {
-        kind: StagedTable(route.table, newest=_REVISION if route.upsert else None)
+        kind: StagedTable(
+            route.table,
+            newest=_REVISION if route.upsert else None,
+            # What a lane brings is new: its stored position has dropped all repetitions.
+            replace_equal=route.upsert,
+        )
         for kind, route in routes.items()
     }
     return ExactlyOnceSink(lambda _name: PostgresCommitter(identity, tables, url), partitions)

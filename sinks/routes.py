@@ -20,6 +20,9 @@ _KEEP_ALL = {
 }
 
 
+_LARGEST_ASIDE_BYTES = 32 * 1024 * 1024
+
+
 def result_topic(partitions: int) -> TopicSpec:
     """A topic for rows that bear event times."""
     return TopicSpec(partitions, _KEEP_ALL)
@@ -85,8 +88,9 @@ class AsideRoute:
 
     @property
     def topics(self) -> Mapping[str, TopicSpec]:
-        """The topic."""
-        return {self.topic: result_topic(self.partitions)}
+        """The topic; its records may be a little larger than those of the input."""
+        config = {**_KEEP_ALL, "max.message.bytes": str(_LARGEST_ASIDE_BYTES)}
+        return {self.topic: TopicSpec(self.partitions, config)}
 
     def records(self, output: Output) -> Iterator[KafkaRecord]:
         """One record per row."""

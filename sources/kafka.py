@@ -177,7 +177,8 @@ class KafkaLog:
         self._topic = topic
         admin = AdminClient(dict(config), logger=_LOGGER)
         try:
-            metadata = admin.list_topics(topic, timeout=_TIMEOUT_S)
+            # All topics: asked for one by name, a broker may create it.
+            metadata = admin.list_topics(timeout=_TIMEOUT_S)
         except KafkaException as error:
             servers = config["bootstrap.servers"]
             raise FlowError(
@@ -185,8 +186,8 @@ class KafkaLog:
                 f"({error.args[0].str()})",
                 _TRY_AGAIN,
             ) from error
-        found = metadata.topics[topic]
-        if found.error is not None or not found.partitions:
+        found = metadata.topics.get(topic)
+        if found is None or not found.partitions:
             raise FlowError(
                 f"The input topic {topic} does not exist on "
                 f"KAFKA_BOOTSTRAP_SERVERS={config['bootstrap.servers']}",

@@ -85,6 +85,17 @@ class PartitionState(NamedTuple):
     idle_ms: int | None
 
 
+class Newest:
+    """The newest event of a log, as far as the partitions of this process have seen it."""
+
+    def __init__(self) -> None:
+        self.event_time_ms = NEVER
+
+    def see(self, event_time_ms: int) -> None:
+        """Note an event."""
+        self.event_time_ms = max(self.event_time_ms, event_time_ms)
+
+
 class LogPartition(StatefulSourcePartition[Events, PartitionState]):
     """One partition; see the module.
 
@@ -96,6 +107,7 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         state: where to go on; None to read from the start of the log.
         clock: seconds since the epoch.
         report: called with (partition, start, position, end, events) after each batch.
+        newest: shared by the partitions of the log in this process.
     """
 
     def __init__(
@@ -107,6 +119,7 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         state: PartitionState | None,
         clock: Callable[[], float] = time.time,
         report: Callable[[int, int, int, int, int], None] | None = None,
+        newest: Newest | None = None,
     ) -> None:
         self._topic = log.topic
         self._codec = codec
@@ -117,6 +130,8 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         self._fetcher: Fetcher = log.open(partition, state.offset if state else None)
         self._newest_ms = state.newest_ms if state else NEVER
         self._idle_ms = state.idle_ms if state else None
+        self._log_newest = newest or Newest()
+        self._log_newest.see(self._newest_ms)
         self._offset = state.offset if state else self._fetcher.position
         self._start = self._offset
         self._end = log.end(partition) if rule.stop_at_end else -1
@@ -138,6 +153,7 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
             raise StopIteration
         if self._idle_ms is not None:
             self._newest_ms = max(self._newest_ms, self._idle_ms)
+            self._log_newest.see(self._newest_ms)
             self._idle_ms = None
             return [self._nothing()]
         fetched = self._poll()
@@ -249,6 +265,7 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         newest[1:] = event_time_ms
         np.maximum.accumulate(newest, out=newest)
         self._newest_ms = int(newest[-1])
+        self._log_newest.see(self._newest_ms)
         return np.maximum(newest[:-1] - self._rule.lateness_ms, NEVER)
 
     def _reject(
@@ -292,8 +309,9 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
     def _is_idle(self) -> bool:
         """Whether the partition has waited long enough at the end of a live log.
 
-        A log whose last event is old is a paused backfill and waits; one that never had a
-        record has nothing to wait for.
+        A log whose last event is old is a paused backfill and waits; a partition that never
+        had a record has nothing to wait for, and neither has one that is silent while the
+        others of its log are live.
         """
         if self._at_end_since is None or self._rule.stop_at_end or stopping.requested():
             return False
@@ -301,7 +319,8 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         if now - self._at_end_since < self._rule.idle_timeout_s:
             return False
         live_s = max(_LIVE_S, 10 * self._rule.idle_timeout_s)
-        return self._newest_ms == NEVER or now * 1000 - self._newest_ms < live_s * 1000
+        newest_ms = self._log_newest.event_time_ms
+        return self._newest_ms == NEVER or now * 1000 - newest_ms < live_s * 1000
 
     @override
     def close(self) -> None:
@@ -329,6 +348,7 @@ class LogSource(FixedPartitionedSource[Events, PartitionState]):
         self._codec = codec
         self._rule = rule
         self._report = report
+        self._newest = Newest()
 
     @override
     def list_parts(self) -> list[str]:
@@ -349,4 +369,5 @@ class LogSource(FixedPartitionedSource[Events, PartitionState]):
             int(for_part),
             resume_state,
             report=self._report,
+            newest=self._newest,
         )

@@ -77,6 +77,21 @@ def test_recovery_goes_on_with_one_and_two_workers_as_the_log_grows(
     }
 
 
+def test_a_lost_recovery_store_after_a_finite_run_leaves_no_stale_candle(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = [[T(BASE + i * 100, "A", ONE + i, ONE, 0, i + 1) for i in range(60)]]
+    kafka.create_topic(topic, 1)
+    io.produce(kafka, topic, [logs[0][:30]])
+    env = io.settings(kafka, topic, postgres_url)
+    assert io.run(tmp_path, env, recovery=tmp_path / "first")[0] == 0
+    io.produce(kafka, topic, [logs[0][30:]])
+    code, output = io.run(tmp_path, env, recovery=tmp_path / "second", name="second")
+    assert code == 0, output
+    stored = io.table_rows(postgres_url)
+    assert stored == io.final(io.expected(logs, RULE))
+
+
 def test_ten_kills_lose_nothing_and_repeat_nothing(
     kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
 ) -> None:

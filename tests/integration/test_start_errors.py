@@ -108,3 +108,23 @@ def test_an_offset_no_longer_in_the_log(
     assert "Offset 20 of partition 0 is no longer in topic" in message
     assert "FLOW_VERSION" in message
     assert io.kafka_rows(kafka, f"{topic}-out") == published
+
+
+def test_an_output_other_than_the_recovery_store_knows(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = [[T(io.BASE_MS + i, "A", 10**8, 10**8, 0, i + 1) for i in range(20)]]
+    kafka.create_topic(topic, 1)
+    io.produce(kafka, topic, logs)
+    env = io.settings(kafka, topic, postgres_url)
+    recovery = tmp_path / "recovery"
+    assert io.run(tmp_path, env, recovery=recovery)[0] == 0
+    message = refused(tmp_path, env | {"OUTPUT_TOPIC": f"{topic}-other"}, recovery)
+    assert "empty recovery directory" in message
+    assert all(not part for part in kafka.read(f"{topic}-other"))
+
+
+def test_an_input_that_is_an_output(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    kafka.create_topic(f"{topic}.rejected", 1)
+    env = io.settings(kafka, f"{topic}.rejected", "off", OUTPUT_TOPIC=topic)
+    assert "INPUT_TOPIC" in refused(tmp_path, env)

@@ -18,6 +18,7 @@ from bytewax.testing import TestingSource, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import FlowError
 from schemas.stream import Output
 from sinks.group_commit import ExactlyOnceSink, GroupCommitPartition
 
@@ -208,6 +209,17 @@ def test_a_committer_that_does_not_open_is_closed() -> None:
     with pytest.raises(RuntimeError, match="no store"):
         GroupCommitPartition("00", committer)
     assert committer.closed
+
+
+def test_an_output_that_has_lost_what_the_recovery_store_knows_is_refused() -> None:
+    store = Store()
+    partition = GroupCommitPartition("00", StoreCommitter(store))
+    partition.write_batch([item([1, 2])])
+    known = partition.snapshot()
+    partition.close()
+    GroupCommitPartition("00", StoreCommitter(store), known).close()
+    with pytest.raises(FlowError, match=r"up to 2, but the output holds it up to nothing"):
+        GroupCommitPartition("00", StoreCommitter(Store()), known)
 
 
 def test_partitions_are_permanent() -> None:

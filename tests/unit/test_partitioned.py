@@ -426,6 +426,14 @@ def test_a_paused_backfill_waits(idling: Idling) -> None:
     assert source.snapshot().idle_ms == _NOW_MS + 10_000
 
 
+def test_a_silent_partition_of_a_live_log_is_idle_whatever_its_age(idling: Idling) -> None:
+    source = idling.begin(95.0)
+    assert source.next_batch() == []
+    source._log_newest.see(_NOW_MS)  # by another partition of the log
+    idling.wait(20)
+    assert source.snapshot().idle_ms == _NOW_MS + 20_000
+
+
 def test_a_short_timeout_still_calls_a_minute_live(idling: Idling) -> None:
     rule = SourceRule("test", idle_timeout_s=0.5)
     source = idling.begin(58.0, rule=rule)
