@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from operators import windows
 from operators.aggregate import Aggregate, cell_dtype, partial_dtype
+from operators.cells import CLOSED, FREE, HORIZON, MEMORY, NEXT_DUE, PANE, SILENCE, USED
 from operators.watermark import first_tick_after
 from schemas.stream import NEVER
 
@@ -89,10 +90,10 @@ class WindowTable:
         self._partial = partial_dtype(aggregate)
         self._rows = np.empty(64, self._cell)
         self._clock = np.zeros(8, np.int64)
-        self._clock[windows.PANE] = rule.pane_ms
-        self._clock[windows.HORIZON] = rule.horizon_ms
-        self._clock[windows.SILENCE] = rule.silence_ms
-        self._clock[windows.MEMORY] = rule.memory_ms
+        self._clock[PANE] = rule.pane_ms
+        self._clock[HORIZON] = rule.horizon_ms
+        self._clock[SILENCE] = rule.silence_ms
+        self._clock[MEMORY] = rule.memory_ms
         self._restore(snapshot or TableSnapshot((), b"", b"", NEVER, windows.NO_TIME))
 
     @property
@@ -103,12 +104,12 @@ class WindowTable:
     @property
     def closed_ms(self) -> int:
         """The last tick with something to do that was processed; `NEVER` at first."""
-        return int(self._clock[windows.CLOSED])
+        return int(self._clock[CLOSED])
 
     @property
     def open_cells(self) -> int:
         """How many cells are in use: windows open or correctable."""
-        return int(self._cells["used"][: self._clock[windows.USED]].sum())
+        return int(self._cells["used"][: self._clock[USED]].sum())
 
     @property
     def changed(self) -> bool:
@@ -154,7 +155,7 @@ class WindowTable:
         pending = self._pending[: self._pending_n]
         ticks = pending["tick"]
         due = np.flatnonzero(ticks <= limit_ms)
-        if not len(due) and self._clock[windows.NEXT_DUE] > limit_ms:
+        if not len(due) and self._clock[NEXT_DUE] > limit_ms:
             return self._rows[:0]
         order = due[np.argsort(ticks[due], kind="stable")]
         self._cells, self._rows, n = windows.advance(
@@ -215,7 +216,7 @@ class WindowTable:
 
     def snapshot(self) -> TableSnapshot:
         """An immutable copy of what is live."""
-        cells = self._cells[: self._clock[windows.USED]]
+        cells = self._cells[: self._clock[USED]]
         cells = cells[cells["used"] == 1]
         cells = cells[np.lexsort((cells["start"], cells["interval"], cells["key"]))]
         pending = self._pending[: self._pending_n].copy()
@@ -234,7 +235,7 @@ class WindowTable:
             cells.tobytes(),
             pending.tobytes(),
             self.closed_ms,
-            int(self._clock[windows.NEXT_DUE]),
+            int(self._clock[NEXT_DUE]),
         )
         if len(live) < len(self._names) // 2:
             self._restore(snapshot)  # forget the silent keys here too
@@ -245,10 +246,10 @@ class WindowTable:
         used = len(cells)
         self._cells = np.zeros(max(64, 2 * used), self._cell)
         self._cells[:used] = cells
-        self._clock[windows.USED] = used
-        self._clock[windows.FREE] = -1
-        self._clock[windows.CLOSED] = snapshot.closed_ms
-        self._clock[windows.NEXT_DUE] = snapshot.next_due_ms
+        self._clock[USED] = used
+        self._clock[FREE] = -1
+        self._clock[CLOSED] = snapshot.closed_ms
+        self._clock[NEXT_DUE] = snapshot.next_due_ms
         self._names = list(snapshot.names)
         self._codes = {name: code for code, name in enumerate(self._names)}
         shape = (len(self._names), len(self._intervals))

@@ -9,10 +9,9 @@ with one more each time after.
 Contract. The rows are a function of the partials and the tick sequence, not of how calls
 are cut: `advance` to 5 and then to 9 emits what `advance` to 9 emits.
 
-Cells live in one array; the cells of a (key, interval) are a list linked by start, newest
-at `heads`, oldest at `tails`. A cell can be corrected until its end lies more than the
-horizon and one pane behind both the tick and the watermark; then it is freed, but for the
-newest such cell of a list, which later windows take their previous close and sequence from.
+Cells (`operators.cells`) can be corrected until their end lies more than the horizon and
+one pane behind both the tick and the watermark; then they are freed, but for the newest
+such cell of a list, which later windows take their previous close and sequence from.
 
 Cost: a partial costs one list step per interval, a tick one look at each key's newest cell
 in each interval when some window is due.
@@ -25,196 +24,29 @@ from numba import njit
 from numpy.typing import NDArray
 
 from operators.aggregate import carry, link, merge
+from operators.cells import (
+    CLOSED,
+    HORIZON,
+    MEMORY,
+    NEXT_DUE,
+    PANE,
+    SILENCE,
+    USED,
+    emit,
+    evict_settled,
+    follow,
+    insert_cell,
+    previous_of,
+    room,
+    room_for_touched,
+    sort_rows,
+    touch,
+)
 
-__all__ = ["CLOSED", "FREE", "HORIZON", "MEMORY", "NEXT_DUE", "NO_TIME", "PANE", "SILENCE", "USED"]
-__all__ += ["advance", "flush", "forming"]
+__all__ = ["NO_TIME", "advance", "flush", "forming"]
 
 NO_TIME = 2**62
 """A time after every other."""
-
-# Indices into the int64 array `clock`, the scalars that kernels change or need.
-CLOSED, NEXT_DUE, USED, FREE, PANE, HORIZON, SILENCE, MEMORY = range(8)
-
-
-@njit(cache=True)
-def _take(cells: NDArray[Any], clock: NDArray[np.int64]) -> Any:  # noqa: ANN401  # int or int64
-    """Index of an unused, zeroed cell; the caller has made sure that there is one."""
-    if clock[FREE] >= 0:
-        c = clock[FREE]
-        clock[FREE] = cells[c]["older"]
-    else:
-        c = clock[USED]
-        clock[USED] += 1
-    cells[c] = np.zeros(1, cells.dtype)[0]
-    cells[c]["used"] = 1
-    return c
-
-
-@njit(cache=True)
-def _insert(
-    cells: NDArray[Any],
-    heads: NDArray[np.int32],
-    tails: NDArray[np.int32],
-    clock: NDArray[np.int64],
-    key: int,
-    k: int,
-    start: int,
-    length: int,
-) -> Any:  # noqa: ANN401  # int or int32
-    """The cell of a window, made and linked when there is none yet."""
-    newer = -1
-    older = heads[key, k]
-    while older >= 0 and cells[older]["start"] > start:
-        newer = older
-        older = cells[older]["older"]
-    if older >= 0 and cells[older]["start"] == start:
-        return older
-    c = _take(cells, clock)
-    cells[c]["key"] = key
-    cells[c]["interval"] = k
-    cells[c]["start"] = start
-    cells[c]["end"] = start + length
-    cells[c]["newer"] = newer
-    cells[c]["older"] = older
-    if newer >= 0:
-        cells[newer]["older"] = c
-    else:
-        heads[key, k] = c
-    if older >= 0:
-        cells[older]["newer"] = c
-    else:
-        tails[key, k] = c
-    return c
-
-
-@njit(cache=True)
-def _previous(cells: NDArray[Any], c: int, memory: int) -> Any:  # noqa: ANN401  # int or int32
-    """The predecessor whose close and sequence count, or the cell itself."""
-    older = cells[c]["older"]
-    if older >= 0 and cells[c]["start"] - cells[older]["end"] <= memory:
-        return older
-    return c
-
-
-@njit(cache=True)
-def _evict(
-    cells: NDArray[Any],
-    tails: NDArray[np.int32],
-    clock: NDArray[np.int64],
-    key: int,
-    k: int,
-    settled: int,
-) -> None:
-    """Free the cells that nothing can touch any more, but for the newest of them."""
-    c = tails[key, k]
-    while c >= 0:
-        newer = cells[c]["newer"]
-        if newer < 0 or cells[newer]["end"] >= settled or cells[newer]["is_open"]:
-            break
-        cells[newer]["older"] = -1
-        tails[key, k] = newer
-        cells[c]["used"] = 0
-        cells[c]["older"] = clock[FREE]
-        clock[FREE] = c
-        c = newer
-
-
-@njit(cache=True)
-def _touch(cells: NDArray[Any], touched: NDArray[np.int32], n: int, c: int) -> int:
-    """Note a closed cell that has changed, once."""
-    if not cells[c]["is_open"] and not cells[c]["dirty"]:
-        touched[n] = c
-        n += 1
-    cells[c]["dirty"] = 1
-    return n
-
-
-@njit(cache=True)
-def _more(touched: NDArray[np.int32], n: int, clock: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Room for every cell there is: each is noted at most once a tick."""
-    if clock[USED] <= len(touched):
-        return touched
-    grown = np.empty(2 * clock[USED], np.int32)
-    grown[:n] = touched[:n]
-    return grown
-
-
-@njit(cache=True)
-def _follow(cells: NDArray[Any], touched: NDArray[np.int32], n: int, c: int, memory: int) -> int:
-    """Let what stands after a corrected cell follow it: gaps, then the next trade's link."""
-    before = c
-    after = cells[c]["newer"]
-    while after >= 0 and cells[after]["count"] == 0 and not cells[after]["is_open"]:
-        cells[after]["since"] = cells[before]["since"]
-        if carry(cells[after], cells[before]):
-            n = _touch(cells, touched, n, after)
-        before = after
-        after = cells[after]["newer"]
-    if (
-        after >= 0
-        and cells[after]["emitted"] > 0
-        and link(cells[after], cells[_previous(cells, after, memory)])
-    ):
-        n = _touch(cells, touched, n, after)
-    return n
-
-
-@njit(cache=True)
-def _emit(cells: NDArray[Any], c: int, tick: int, memory: int, rows: NDArray[Any], n: int) -> int:
-    link(cells[c], cells[_previous(cells, c, memory)])
-    cells[c]["tick"] = tick
-    rows[n] = cells[c]
-    cells[c]["emitted"] += 1
-    cells[c]["dirty"] = 0
-    return n + 1
-
-
-@njit(cache=True)
-def _sort_rows(rows: NDArray[Any], first: int, last: int, ranks: NDArray[np.int32]) -> None:
-    """Order the rows of one tick by (interval, key, start)."""
-    n = last - first
-    if n < 2:  # noqa: PLR2004  # nothing to order
-        return
-    order = np.empty(n, np.int64)
-    for i in range(n):
-        order[i] = first + i
-    gap = 1
-    while gap < n:
-        gap = gap * 3 + 1
-    while gap > 0:  # Shell's sort: in place, no comparison function to pass
-        for i in range(gap, n):
-            moving = order[i]
-            at = i
-            while at >= gap:
-                other = order[at - gap]
-                a = rows[other]
-                b = rows[moving]
-                if a["interval"] != b["interval"]:
-                    wrong = a["interval"] > b["interval"]
-                elif a["key"] != b["key"]:
-                    wrong = ranks[a["key"]] > ranks[b["key"]]
-                else:
-                    wrong = a["start"] > b["start"]
-                if not wrong:
-                    break
-                order[at] = other
-                at -= gap
-            order[at] = moving
-        gap //= 3
-    sorted_rows = np.empty(n, rows.dtype)
-    for i in range(n):
-        sorted_rows[i] = rows[order[i]]
-    rows[first:last] = sorted_rows
-
-
-@njit(cache=True)
-def _room(rows: NDArray[Any], n: int, more: int) -> NDArray[Any]:
-    """An array with the first n rows and room for more of them."""
-    if n + more <= len(rows):
-        return rows
-    grown = np.empty(max(2 * len(rows), n + more), rows.dtype)
-    grown[:n] = rows[:n]
-    return grown
 
 
 @njit(cache=True)
@@ -237,11 +69,11 @@ def _close_due(
             c = heads[key, k]
             if c < 0:
                 continue
-            rows = _room(rows, n, 1)
+            rows = room(rows, n, 1)
             if cells[c]["is_open"] and cells[c]["end"] <= tick:
                 cells[c]["is_open"] = 0
                 if cells[c]["dirty"] or cells[c]["emitted"] == 0:
-                    n = _emit(cells, c, tick, clock[MEMORY], rows, n)
+                    n = emit(cells, c, tick, clock[MEMORY], rows, n)
             while fill and not cells[c]["is_open"]:
                 end = cells[c]["end"] + intervals[k]
                 if end - cells[c]["since"] > clock[SILENCE]:
@@ -249,16 +81,18 @@ def _close_due(
                 if end > tick:
                     next_due = min(next_due, end)
                     break
-                cells = _room(cells, clock[USED], 1)
-                gap = _insert(cells, heads, tails, clock, key, k, end - intervals[k], intervals[k])
+                cells = room(cells, clock[USED], 1)
+                gap = insert_cell(
+                    cells, heads, tails, clock, key, k, end - intervals[k], intervals[k]
+                )
                 cells[gap]["since"] = cells[c]["since"]
                 carry(cells[gap], cells[c])
-                rows = _room(rows, n, 1)
-                n = _emit(cells, gap, tick, clock[MEMORY], rows, n)
+                rows = room(rows, n, 1)
+                n = emit(cells, gap, tick, clock[MEMORY], rows, n)
                 c = gap
             if cells[c]["is_open"]:
                 next_due = min(next_due, cells[c]["end"])
-            _evict(cells, tails, clock, key, k, settled)
+            evict_settled(cells, tails, clock, key, k, settled)
     clock[NEXT_DUE] = next_due
     return cells, rows, n
 
@@ -313,16 +147,16 @@ def advance(
         n_touched = 0
         while i < len(order) and partials[order[i]]["tick"] <= tick:
             partial = partials[order[i]]
-            cells = _room(cells, clock[USED], len(intervals))
+            cells = room(cells, clock[USED], len(intervals))
             for k in range(len(intervals)):
                 length = intervals[k]
                 start = partial["pane"] // length * length
-                c = _insert(cells, heads, tails, clock, partial["key"], k, start, length)
+                c = insert_cell(cells, heads, tails, clock, partial["key"], k, start, length)
                 merge(cells[c], partial)
                 cells[c]["since"] = cells[c]["end"]
                 if cells[c]["end"] < tick:
-                    touched = _more(touched, n_touched, clock)
-                    n_touched = _touch(cells, touched, n_touched, c)
+                    touched = room_for_touched(touched, n_touched, clock)
+                    n_touched = touch(cells, touched, n_touched, c)
                 else:
                     cells[c]["is_open"] = 1
                     cells[c]["dirty"] = 1
@@ -335,16 +169,16 @@ def advance(
                 starts[t] = cells[touched[t]]["start"]
             touched[:corrected] = touched[:corrected][np.argsort(starts)]
         for t in range(corrected):
-            n_touched = _follow(cells, touched, n_touched, touched[t], clock[MEMORY])
-        rows = _room(rows, n, n_touched)
+            n_touched = follow(cells, touched, n_touched, touched[t], clock[MEMORY])
+        rows = room(rows, n, n_touched)
         for t in range(n_touched):
-            n = _emit(cells, touched[t], tick, clock[MEMORY], rows, n)
+            n = emit(cells, touched[t], tick, clock[MEMORY], rows, n)
         if clock[NEXT_DUE] <= tick or (fill and corrected > 0):
             cells, rows, n = _close_due(
                 cells, heads, tails, clock, intervals, tick, settled, fill, rows, n
             )
         clock[CLOSED] = tick
-        _sort_rows(rows, first, n, ranks)
+        sort_rows(rows, first, n, ranks)
     return cells, rows, n
 
 
@@ -371,8 +205,8 @@ def flush(
             if c < 0 or not cells[c]["is_open"]:
                 continue
             if cells[c]["dirty"]:
-                rows = _room(rows, n, 1)
-                n = _emit(cells, c, tick, clock[MEMORY], rows, n)
+                rows = room(rows, n, 1)
+                n = emit(cells, c, tick, clock[MEMORY], rows, n)
             if cells[c]["end"] <= tick:
                 cells[c]["is_open"] = 0
             else:
@@ -380,7 +214,7 @@ def flush(
     if n > 0:
         clock[CLOSED] = tick
         clock[NEXT_DUE] = next_due
-    _sort_rows(rows, 0, n, ranks)
+    sort_rows(rows, 0, n, ranks)
     return rows, n
 
 
@@ -407,7 +241,7 @@ def forming(
             for k in range(len(intervals)):
                 c = heads[key, k]
                 if c >= 0 and cells[c]["is_open"]:
-                    rows = _room(rows, n, 1)
+                    rows = room(rows, n, 1)
                     rows[n] = cells[c]
                     newest[key, k] = n
                     n += 1
@@ -424,7 +258,7 @@ def forming(
             while r >= 0 and rows[r]["start"] != start:
                 r = rows[r]["newer"] if rows[r]["used"] == 2 else -1  # noqa: PLR2004
             if r < 0:
-                rows = _room(rows, n, 1)
+                rows = room(rows, n, 1)
                 r = n
                 rows[r] = np.zeros(1, rows.dtype)[0]
                 rows[r]["key"] = key
@@ -439,9 +273,9 @@ def forming(
     for r in range(n):
         if rows[r]["used"] == 1:
             c = heads[rows[r]["key"], rows[r]["interval"]]
-            link(rows[r], cells[_previous(cells, c, clock[MEMORY])])
+            link(rows[r], cells[previous_of(cells, c, clock[MEMORY])])
         else:
             link(rows[r], rows[r])
         rows[r]["is_open"] = 1
-    _sort_rows(rows, 0, n, ranks)
+    sort_rows(rows, 0, n, ranks)
     return rows, n
