@@ -1,5 +1,7 @@
 # make run   the candles flow on embedded defaults; needs Python 3.11 or 3.12 and make
 # make test  every test that is not marked slow, on real Kafka and PostgreSQL
+# make crash more than 100 kills at every kind of moment, outages and zombies: a quarter of an hour
+# make bench throughput, profile, latency and memory into benchmarks/results: half an hour
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 VENV ?= .venv
@@ -7,7 +9,7 @@ BIN := $(VENV)/bin
 DATA_DIR ?= .data
 export DATA_DIR
 
-.PHONY: run test crash lint proto lock clean
+.PHONY: run test crash lint proto lock clean bench bench-short
 
 run: $(VENV)/.run
 	@test -d $(DATA_DIR)/recovery/candles || { mkdir -p $(DATA_DIR)/recovery/candles && $(BIN)/python -m bytewax.recovery $(DATA_DIR)/recovery/candles 1; }
@@ -16,10 +18,27 @@ run: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
+crash: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/crash -m "slow or not slow"
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Wants a quiet machine. The short form proves that all of it runs; its figures mean nothing.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.profile_flow
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.memory
+
+bench-short: SHORT := --output .cache/benchmarks/short
+bench-short: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.throughput --trades 200000 --small 50000 --repeat 1 $(SHORT)
+	$(BIN)/python -m benchmarks.profile_flow --trades 200000 $(SHORT)
+	$(BIN)/python -m benchmarks.latency --duration 5 --warm-up 5 $(SHORT)
+	$(BIN)/python -m benchmarks.memory --duration 20 $(SHORT)
 
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market.proto

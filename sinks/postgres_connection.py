@@ -35,6 +35,9 @@ _SESSION = (
     # A process that died without a trace holds its row locks for no longer than this. One
     # that was merely suspended loses its connection, and carries on with another.
     "SET idle_in_transaction_session_timeout = '20s'",
+    # No timeout of the server's ends one that was suspended in the middle of a COPY, so
+    # nobody waits for locks for longer than this.
+    "SET lock_timeout = '30s'",
 )
 
 

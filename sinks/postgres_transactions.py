@@ -106,12 +106,22 @@ class PostgresCommitter:
         """Connect and read the positions.
 
         Raises:
-            FlowError: The server does not answer, or the progress belongs to other settings.
+            FlowError: The server does not answer, another process holds the positions, or
+                the progress belongs to other settings.
         """
         self._connection = reachable(self._url)
-        self._stage(self._connection)
-        self._check_fingerprint(self._connection)
-        self._positions = self._read_positions(self._connection)
+        try:
+            self._stage(self._connection)
+            self._check_fingerprint(self._connection)
+            self._positions = self._read_positions(self._connection)
+        except psycopg.OperationalError as error:
+            raise FlowError(
+                f"PostgreSQL does not tell how far flow {self._identity.name}, version "
+                f"{self._identity.version}, has been written ({reason_of(error)})",
+                "Look at the state of the server and start the flow again; where a lock was not "
+                "granted, first end the process that holds it: a former run of this flow that "
+                "is suspended, or its session (pg_locks, pg_terminate_backend).",
+            ) from error
         return self._positions
 
     def commit(self, outputs: Sequence[Output]) -> None:

@@ -8,27 +8,30 @@ offset is an error with a remedy, never a silent jump.
 import logging
 from collections.abc import Mapping
 
-import numpy as np
-import pyarrow as pa
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import FlowError
 from schemas.stream import Fetched
+from sources.kafka_client import Client, ClientError, ClientEvent, Config, StockConsumer
+from sources.librdkafka import NativeConsumer, is_available
 
-__all__ = ["KafkaFetcher", "KafkaLog"]
+__all__ = ["CONSUMER_CONFIG", "KafkaFetcher", "KafkaLog"]
 
 _LOGGER = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
+_FATAL = {
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  # their public names
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError._AUTHENTICATION,  # noqa: SLF001
+    KafkaError._FATAL,  # noqa: SLF001
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
 _TRY_AGAIN = "Start the broker or correct KAFKA_BOOTSTRAP_SERVERS, then start again."
 
-_CONSUMER = {
+CONSUMER_CONFIG: Config = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
@@ -47,7 +50,7 @@ class KafkaFetcher:
     """Reads one partition; see `sources.log.Fetcher`.
 
     Args:
-        config: librdkafka settings, bootstrap servers and group id among them.
+        client: of the partition; belongs to this fetcher from now on.
         topic: topic name.
         partition: partition number.
         offset: where to start; None for the start of the log.
@@ -56,72 +59,57 @@ class KafkaFetcher:
         FlowError: The offset is not in the log, or the broker cannot be reached.
     """
 
-    def __init__(
-        self, config: Mapping[str, str | int], topic: str, partition: int, offset: int | None
-    ) -> None:
+    def __init__(self, client: Client, topic: str, partition: int, offset: int | None) -> None:
         self._topic = topic
         self._partition = partition
-        self._consumer = Consumer({**config, **_CONSUMER}, logger=_LOGGER)
+        self._client = client
         try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_TIMEOUT_S
-            )
-        except KafkaException as error:
-            self._consumer.close()
+            low, high = client.bounds(_TIMEOUT_S)
+        except ClientError as error:
+            client.close()
             raise FlowError(
-                f"Partition {partition} of topic {topic} cannot be read: {error.args[0].str()}",
-                _TRY_AGAIN,
+                f"Partition {partition} of topic {topic} cannot be read: {error}", _TRY_AGAIN
             ) from error
         if offset is not None and not low <= offset <= high:
-            self._consumer.close()
+            client.close()
             raise _gone(topic, partition, offset, low, high)
         self._position = low if offset is None else offset
         self._at_end = False
         self._committed = -1
-        self._consumer.assign(
-            [TopicPartition(topic, partition, OFFSET_BEGINNING if offset is None else offset)]
-        )
+        client.start(OFFSET_BEGINNING if offset is None else offset)
 
     def poll(self, limit: int) -> Fetched | None:
         """Up to `limit` records that the client has at hand."""
-        messages = self._consumer.consume(limit, 0)
-        if not messages:
-            return None
-        records = [message for message in messages if message.error() is None]
-        if len(records) < len(messages):
-            self._on_errors([message for message in messages if message.error() is not None])
-        if not records:
-            return None
-        offsets = np.array([record.offset() for record in records], np.int64)
-        self._at_end = self._at_end and self._position > offsets[-1]
-        self._position = max(self._position, int(offsets[-1]) + 1)
-        return Fetched(
-            pa.array([record.value() for record in records], pa.binary()),
-            offsets,
-            np.array([record.timestamp()[1] for record in records], np.int64),
-        )
+        fetched, events = self._client.consume(limit)
+        for event in events:
+            self._on_event(event)
+        if fetched is not None:
+            last = int(fetched.offsets[-1])
+            self._at_end = self._at_end and self._position > last
+            self._position = max(self._position, last + 1)
+        return fetched
 
-    def _on_errors(self, messages: list) -> None:  # type: ignore[type-arg]  # client's objects
-        for message in messages:
-            error = message.error()
-            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
-                self._position = max(self._position, message.offset())
-                self._at_end = True
-            elif error.code() in (
-                KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001  # its public name
-                KafkaError.OFFSET_OUT_OF_RANGE,
-            ):
-                low, high = self._consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, self._partition), timeout=_TIMEOUT_S
-                )
-                raise _gone(self._topic, self._partition, self._position, low, high)
-            elif not error.retriable():
-                raise FlowError(
-                    f"Reading partition {self._partition} of topic {self._topic} failed at "
-                    f"offset {self._position}: {error.str()}",
-                    "Mend the topic or the broker and start again; the flow goes on from "
-                    "its last snapshot.",
-                )
+    def _on_event(self, event: ClientEvent) -> None:
+        if event.code == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
+            self._position = max(self._position, event.offset)
+            self._at_end = True
+        elif event.code in (
+            KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001  # its public name
+            KafkaError.OFFSET_OUT_OF_RANGE,
+        ):
+            low, high = self._client.bounds(_TIMEOUT_S)
+            raise _gone(self._topic, self._partition, self._position, low, high)
+        elif event.code in _FATAL:
+            raise FlowError(
+                f"Reading partition {self._partition} of topic {self._topic} failed at "
+                f"offset {self._position}: {event.text}",
+                "Mend the topic or the access rights and start again; the flow goes on from "
+                "its last snapshot.",
+            )
+        else:  # brokers away and the like: librdkafka goes on trying
+            _LOGGER.warning(
+                "Partition %d of topic %s: %s", self._partition, self._topic, event.text
+            )
 
     @property
     def position(self) -> int:
@@ -139,15 +127,13 @@ class KafkaFetcher:
             return
         self._committed = offset
         try:
-            self._consumer.commit(
-                offsets=[TopicPartition(self._topic, self._partition, offset)], asynchronous=True
-            )
-        except KafkaException as error:
+            self._client.commit(offset)
+        except ClientError as error:
             _LOGGER.warning("Committing offsets for lag tools failed: %s", error)
 
     def close(self) -> None:
         """Leave; pending commits are given a moment."""
-        self._consumer.close()
+        self._client.close()
 
 
 def _gone(topic: str, partition: int, offset: int, low: int, high: int) -> FlowError:
@@ -208,15 +194,21 @@ class KafkaLog:
 
     def open(self, partition: int, offset: int | None) -> KafkaFetcher:
         """Read a partition from `offset` or its start."""
-        return KafkaFetcher(self._config, self._topic, partition, offset)
+        return KafkaFetcher(self._client(partition), self._topic, partition, offset)
 
     def end(self, partition: int) -> int:
         """Offset after the last committed record."""
-        consumer = Consumer({**self._config, **_CONSUMER}, logger=_LOGGER)
+        client = self._client(partition)
         try:
-            _, high = consumer.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=_TIMEOUT_S
-            )
+            return client.bounds(_TIMEOUT_S)[1]
+        except ClientError as error:
+            raise FlowError(
+                f"The end of partition {partition} of topic {self._topic} cannot be read: {error}",
+                _TRY_AGAIN,
+            ) from error
         finally:
-            consumer.close()
-        return int(high)
+            client.close()
+
+    def _client(self, partition: int) -> Client:
+        make = NativeConsumer if is_available() else StockConsumer
+        return make({**self._config, **CONSUMER_CONFIG}, self._topic, partition)

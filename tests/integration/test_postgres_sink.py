@@ -86,7 +86,7 @@ def test_what_is_stored_is_dropped_after_reopening(url: str) -> None:
     assert positions(url) == {"results-00": 3, "results-01": 2}
 
 
-def test_only_a_higher_revision_replaces_a_row(url: str) -> None:
+def test_a_row_with_a_lower_revision_replaces_nothing(url: str) -> None:
     sink = partition(url)
     sink.write_batch(
         [at(1, candles([1], revision=1, close="11")), at(2, candles([1], revision=2, close="12"))]
@@ -96,7 +96,7 @@ def test_only_a_higher_revision_replaces_a_row(url: str) -> None:
     sink.snapshot()
     sink.write_batch([at(4, candles([1], revision=1, close="14"))])
     sink.close()
-    assert query(url, "SELECT revision, close FROM candles") == [(2, Decimal(12))]
+    assert query(url, "SELECT revision, close FROM candles") == [(2, Decimal(13))]
 
 
 def test_a_zombie_writes_nothing_and_stops(url: str) -> None:

@@ -1,0 +1,326 @@
+"""librdkafka without an object per message: batches drained straight into Arrow buffers.
+
+The shared library that confluent-kafka brings is used through its public C interface: a
+consumer is made and assigned with ctypes, and a compiled loop copies the payloads of a
+batch of `rd_kafka_message_t` into one buffer. What a Python client spends on message
+objects, this does not. Layouts and calls: rdkafka.h of librdkafka 2.x, whose ABI is stable
+within the major version.
+"""
+
+import ctypes
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from llvmlite import ir
+from numba import carray, njit, types  # type: ignore[attr-defined]  # carray is public
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from schemas.stream import Fetched
+from sources.kafka_client import ClientError, ClientEvent, Config
+
+__all__ = ["NativeConsumer", "is_available"]
+
+_CONSUMER = 1  # RD_KAFKA_CONSUMER
+_MAJOR_2 = 0x02000000
+_MAJOR_3 = 0x03000000
+_ERROR_BYTES = 512
+
+
+class _TopicPartition(ctypes.Structure):
+    _fields_ = (
+        ("topic", ctypes.c_char_p),
+        ("partition", ctypes.c_int32),
+        ("offset", ctypes.c_int64),
+        ("metadata", ctypes.c_void_p),
+        ("metadata_size", ctypes.c_size_t),
+        ("opaque", ctypes.c_void_p),
+        ("err", ctypes.c_int),
+        ("private", ctypes.c_void_p),
+    )
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    partition, offset = ctypes.c_int32, ctypes.c_int64
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "rd_kafka_version": (number, []),
+        "rd_kafka_conf_new": (pointer, []),
+        "rd_kafka_conf_set": (number, [pointer, text, text, text, ctypes.c_size_t]),
+        "rd_kafka_conf_destroy": (None, [pointer]),
+        "rd_kafka_new": (pointer, [number, pointer, text, ctypes.c_size_t]),
+        "rd_kafka_destroy": (None, [pointer]),
+        "rd_kafka_poll_set_consumer": (number, [pointer]),
+        "rd_kafka_consumer_close": (number, [pointer]),
+        "rd_kafka_queue_get_consumer": (pointer, [pointer]),
+        "rd_kafka_queue_destroy": (None, [pointer]),
+        "rd_kafka_consume_batch_queue": (
+            ctypes.c_ssize_t,
+            [pointer, number, pointer, ctypes.c_size_t],
+        ),
+        "rd_kafka_message_timestamp": (offset, [pointer, pointer]),
+        "rd_kafka_message_destroy": (None, [pointer]),
+        "rd_kafka_topic_partition_list_new": (pointer, [number]),
+        "rd_kafka_topic_partition_list_add": (
+            ctypes.POINTER(_TopicPartition),
+            [pointer, text, partition],
+        ),
+        "rd_kafka_topic_partition_list_destroy": (None, [pointer]),
+        "rd_kafka_assign": (number, [pointer, pointer]),
+        "rd_kafka_commit": (number, [pointer, pointer, number]),
+        "rd_kafka_query_watermark_offsets": (
+            number,
+            [pointer, text, partition, ctypes.POINTER(offset), ctypes.POINTER(offset), number],
+        ),
+        "rd_kafka_err2str": (text, [number]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library
+
+
+def _load() -> ctypes.CDLL | None:
+    """The library that the Python client uses; None where its wheel brings none."""
+    for path in metadata.files("confluent-kafka") or ():
+        if path.name.startswith("librdkafka") and ".so" in path.name:
+            try:
+                library = _declare(ctypes.CDLL(str(path.locate())))
+            except (OSError, AttributeError):
+                return None
+            return library if _MAJOR_2 <= library.rd_kafka_version() < _MAJOR_3 else None
+    return None
+
+
+_LIBRARY = _load()
+
+
+def is_available() -> bool:
+    """Whether `NativeConsumer` can be used here."""
+    return _LIBRARY is not None
+
+
+def _as_words(context: Any, address: types.Type) -> Any:  # noqa: ANN401, ARG001  # numba's protocol
+    """The address as a pointer to int64 words."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:  # noqa: ANN401
+        return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), generate  # type: ignore[no-untyped-call]
+
+
+def _as_bytes(context: Any, address: types.Type) -> Any:  # noqa: ANN401, ARG001  # numba's protocol
+    """The address as a pointer to bytes."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:  # noqa: ANN401
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.CPointer(types.uint8)(types.int64), generate  # type: ignore[no-untyped-call]
+
+
+def _as_call(context: Any, function: types.Type, a: types.Type, b: types.Type) -> Any:  # noqa: ANN401, ARG001
+    """Call the C function at an address with two words; its result as a word."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:  # noqa: ANN401
+        word = ir.IntType(64)
+        kind = ir.FunctionType(word, [word, word]).as_pointer()
+        return builder.call(builder.inttoptr(args[0], kind), [args[1], args[2]])
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+_words: Any = intrinsic(_as_words)
+_bytes: Any = intrinsic(_as_bytes)
+_call: Any = intrinsic(_as_call)
+
+# Words of rd_kafka_message_t, 8 bytes each: err (low half of the first), topic, partition
+# (low half), payload, length, key, key length, offset, private.
+_ERR, _PAYLOAD, _LENGTH, _OFFSET, _WORDS = 0, 3, 4, 7, 9
+_LOW_HALF = 0xFFFFFFFF
+
+
+@njit(cache=True)
+def _drain(
+    messages: NDArray[np.int64],
+    n: int,
+    timestamp_function: int,
+    destroy_function: int,
+    scratch: int,
+) -> tuple[
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int32],
+    NDArray[np.uint8],
+    NDArray[np.bool_],
+    NDArray[np.int64],
+]:
+    """Copy out a batch and let go of its messages.
+
+    Args:
+        messages: (n,) addresses of messages.
+        n: how many.
+        timestamp_function: address of rd_kafka_message_timestamp.
+        destroy_function: address of rd_kafka_message_destroy.
+        scratch: address of an int that may be written.
+
+    Returns:
+        Offsets, timestamps, ends of values (one more), value bytes and validity of the
+        records; and pairs of error code and offset of the other events.
+    """
+    size = 0
+    records = 0
+    for i in range(n):
+        words = carray(_words(messages[i]), (_WORDS,))
+        if words[_ERR] & _LOW_HALF == 0:
+            records += 1
+            size += words[_LENGTH]
+    offsets = np.empty(records, np.int64)
+    stamps = np.empty(records, np.int64)
+    ends = np.empty(records + 1, np.int32)
+    data = np.empty(size, np.uint8)
+    valid = np.empty(records, np.bool_)
+    events = np.empty(2 * (n - records), np.int64)
+    ends[0] = 0
+    r = 0
+    e = 0
+    end = 0
+    for i in range(n):
+        words = carray(_words(messages[i]), (_WORDS,))
+        if words[_ERR] & _LOW_HALF == 0:
+            length = words[_LENGTH]
+            valid[r] = words[_PAYLOAD] != 0
+            if valid[r] and length > 0:
+                payload = carray(_bytes(words[_PAYLOAD]), (length,))
+                for at in range(length):
+                    data[end + at] = payload[at]
+                end += length
+            offsets[r] = words[_OFFSET]
+            stamps[r] = _call(timestamp_function, messages[i], scratch)
+            r += 1
+            ends[r] = end
+        else:
+            code = words[_ERR] & _LOW_HALF
+            events[e] = code - (_LOW_HALF + 1) if code > _LOW_HALF // 2 else code
+            events[e + 1] = words[_OFFSET]
+            e += 2
+        _call(destroy_function, messages[i], 0)
+    return offsets, stamps, ends, data, valid, events
+
+
+class NativeConsumer:
+    """librdkafka's consumer without Python objects; see `sources.kafka_client.Client`.
+
+    Args:
+        config: librdkafka settings.
+        topic: topic name.
+        partition: partition number.
+
+    Raises:
+        ClientError: A setting is refused, or `group.id` is missing.
+    """
+
+    def __init__(self, config: Config, topic: str, partition: int) -> None:
+        if _LIBRARY is None:
+            raise ClientError("librdkafka 2.x was not found beside confluent-kafka")
+        self._lib = _LIBRARY
+        self._topic = topic.encode()
+        self._partition = partition
+        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        conf = self._lib.rd_kafka_conf_new()
+        for name, value in config.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            if self._lib.rd_kafka_conf_set(conf, name.encode(), text.encode(), error, _ERROR_BYTES):
+                self._lib.rd_kafka_conf_destroy(conf)
+                raise ClientError(error.value.decode())
+        self._handle = self._lib.rd_kafka_new(_CONSUMER, conf, error, _ERROR_BYTES)
+        if not self._handle:
+            self._lib.rd_kafka_conf_destroy(conf)
+            raise ClientError(error.value.decode())
+        self._lib.rd_kafka_poll_set_consumer(self._handle)
+        self._queue = self._lib.rd_kafka_queue_get_consumer(self._handle)
+        if not self._queue:
+            self._lib.rd_kafka_destroy(self._handle)
+            raise ClientError("A consumer needs a group.id")
+        self._messages = np.empty(0, np.int64)
+        self._scratch = ctypes.c_int64()
+        self._timestamp = _address(self._lib.rd_kafka_message_timestamp)
+        self._destroy = _address(self._lib.rd_kafka_message_destroy)
+
+    def bounds(self, timeout_s: float) -> tuple[int, int]:
+        """See `Client`."""
+        low, high = ctypes.c_int64(), ctypes.c_int64()
+        self._check(
+            self._lib.rd_kafka_query_watermark_offsets(
+                self._handle,
+                self._topic,
+                self._partition,
+                ctypes.byref(low),
+                ctypes.byref(high),
+                round(timeout_s * 1000),
+            )
+        )
+        return low.value, high.value
+
+    def start(self, offset: int) -> None:
+        """See `Client`."""
+        self._with_offset(offset, lambda parts: self._lib.rd_kafka_assign(self._handle, parts))
+
+    def consume(self, limit: int) -> tuple[Fetched | None, list[ClientEvent]]:
+        """See `Client`."""
+        if len(self._messages) < limit:
+            self._messages = np.empty(limit, np.int64)
+        n = self._lib.rd_kafka_consume_batch_queue(
+            self._queue, 0, self._messages.ctypes.data, limit
+        )
+        if n <= 0:
+            return None, []
+        offsets, stamps, ends, data, valid, events = _drain(
+            self._messages,
+            n,
+            self._timestamp,
+            self._destroy,
+            ctypes.addressof(self._scratch),
+        )
+        errors = [
+            ClientEvent(code, offset, self._lib.rd_kafka_err2str(code).decode())
+            for code, offset in events.reshape(-1, 2).tolist()
+        ]
+        if not len(offsets):
+            return None, errors
+        absent = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+        values = pa.BinaryArray.from_buffers(
+            pa.binary(), len(offsets), [absent, pa.py_buffer(ends), pa.py_buffer(data)]
+        )
+        return Fetched(values, offsets, stamps), errors
+
+    def commit(self, offset: int) -> None:
+        """See `Client`."""
+        self._with_offset(offset, lambda parts: self._lib.rd_kafka_commit(self._handle, parts, 1))
+
+    def close(self) -> None:
+        """See `Client`; pending commits are sent."""
+        self._lib.rd_kafka_consumer_close(self._handle)
+        self._lib.rd_kafka_queue_destroy(self._queue)
+        self._lib.rd_kafka_destroy(self._handle)
+
+    def _with_offset(self, offset: int, use: Any) -> None:  # noqa: ANN401  # a local function
+        parts = self._lib.rd_kafka_topic_partition_list_new(1)
+        try:
+            entry = self._lib.rd_kafka_topic_partition_list_add(parts, self._topic, self._partition)
+            entry.contents.offset = offset
+            self._check(use(parts))
+        finally:
+            self._lib.rd_kafka_topic_partition_list_destroy(parts)
+
+    def _check(self, code: int) -> None:
+        if code:
+            raise ClientError(self._lib.rd_kafka_err2str(code).decode())
+
+
+def _address(function: Any) -> int:  # noqa: ANN401  # a ctypes function
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None  # noqa: S101  # it was found when the library was loaded
+    return address
