@@ -22,6 +22,7 @@ from sqlalchemy import Table
 
 from dataflows.console import ConsoleSink
 from dataflows.settings import FlowSettings
+from operators.compiled import compile_kernels
 from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.stream import Codec, Events, FlowIdentity, Output
@@ -53,6 +54,7 @@ def guarded(build: Callable[[], Dataflow]) -> Callable[[], Dataflow]:
         os.environ["RUST_BACKTRACE"] = "0"  # Bytewax would bury the message
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         sys.excepthook = _explain
+        compile_kernels()  # now, not at the first trade and the first candle
         try:
             flow = build()
         except FlowError as error:

@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from operators.aggregate import partial_dtype
 from operators.candle import CANDLE
-from operators.combine import Combine, CombineRule, PanePartials
+from operators.combine import PanePartials
+from operators.panes import group
 from operators.tumbling import TumblingShard
+from operators.watermark import effective_ticks
 from operators.window_table import WindowRule
 from schemas.market_pb2 import Decimal, Trade
 from schemas.stream import NEVER, Events
@@ -44,10 +46,13 @@ def compile_kernels() -> None:
         len(trades),
     )
     shard = TumblingShard(CANDLE, WindowRule((60_000,), fill_gaps=True), 1, 0.0, None)
-    combine = Combine(CANDLE, CombineRule("candles", "trades", 1))
-    shard.on_batch([item for _, item in combine(events) if isinstance(item, PanePartials)])
+    ticks, _ = effective_ticks(events.event_time_ms, events.watermark_ms, 1_000, 300_000)
+    groups = group(events.key_codes, len(events.key_names), events.event_time_ms, ticks, 1_000)
+    partials = CANDLE.lift(events, groups)
+    watermark_ms = events.watermark_after_ms
+    shard.on_batch([PanePartials(0, 0, watermark_ms, ["A"], partials, ended=False)])
     none = np.zeros(0, partial_dtype(CANDLE))
-    nothing = PanePartials(0, 0, int(newest[-1]), [], none, ended=True)
+    nothing = PanePartials(0, 0, watermark_ms, [], none, ended=True)
     shard.on_batch([nothing])
 
 

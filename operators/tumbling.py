@@ -3,7 +3,8 @@
 What it computes. A shard merges the partials of its keys and processes ticks up to the
 least watermark of all source partitions; see `operators.windows` for the rows. Beside the
 results it shows previews: the windows still forming of keys that changed, at most once per
-`preview_s` of wall time, pending partials included.
+`preview_s` of wall time (a second while the shard is catching up), pending partials
+included.
 
 Contract. Results are a function of the source logs: (lane, position, rows), one item per
 advance, rows in (tick, interval, key, start) order and all rows of a tick in one item.
@@ -31,6 +32,10 @@ from operators.window_table import TableSnapshot, WindowRule, WindowTable
 from schemas.stream import NEVER, Output
 
 __all__ = ["Preview", "ShardState", "TumblingShard", "tumbling"]
+
+
+_BEHIND_MS = 60_000
+_CATCHING_UP_S = 1.0
 
 
 class ShardState(NamedTuple):
@@ -113,11 +118,18 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
         if self._preview_s is None or not self._table.changed:
             return
         now = self._clock()
-        if now - self._previewed_s >= self._preview_s:
+        if now - self._previewed_s >= self._preview_wait_s(now):
             self._previewed_s = now
             cells = self._table.forming()
             if len(cells):
                 out.append(Preview(self._lower(cells, closed=False)))
+
+    def _preview_wait_s(self, now: float) -> float:
+        """A shard that catches up shows less: nobody watches a candle of long ago form."""
+        assert self._preview_s is not None  # noqa: S101  # the callers have asked
+        if now * 1000 - self._watermark_ms > _BEHIND_MS:
+            return max(self._preview_s, _CATCHING_UP_S)
+        return self._preview_s
 
     @override
     def on_notify(self) -> tuple[list[Output | Preview], bool]:
@@ -129,7 +141,8 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
     def notify_at(self) -> datetime | None:
         if self._preview_s is None or not self._table.changed:
             return None
-        return datetime.fromtimestamp(self._previewed_s + self._preview_s, UTC)
+        wait_s = self._preview_wait_s(self._clock())
+        return datetime.fromtimestamp(self._previewed_s + wait_s, UTC)
 
     @override
     def on_eof(self) -> tuple[list[Output | Preview], bool]:

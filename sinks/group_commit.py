@@ -35,6 +35,7 @@ the data; this only shows whether the data are still there."""
 
 MAX_ROWS = 200_000
 MAX_ITEMS = 10_000
+_GATHER_S = 0.002
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +163,11 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._queue or self._closing)
+                if not self._queue and not self._closing:
+                    self._changed.wait_for(lambda: self._queue or self._closing)
+                    # What comes first after a pause seldom comes alone: the other shards
+                    # close their windows at the same tick.
+                    self._changed.wait_for(lambda: self._closing, _GATHER_S)
                 if not self._queue:
                     return
                 outputs, self._queue = self._queue, []

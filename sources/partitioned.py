@@ -44,6 +44,7 @@ _POLL_AGAIN = timedelta(milliseconds=2)
 _POLL_QUIET = timedelta(milliseconds=10)
 _QUIET_S = 1.0
 _LIVE_S = 60.0
+_FAR_AHEAD_MS = 10_000
 
 _READ = Counter("tidemark_source_records", "Records read.", ["flow", "partition"])
 _REJECTED = Counter(
@@ -85,15 +86,30 @@ class PartitionState(NamedTuple):
     idle_ms: int | None
 
 
-class Newest:
-    """The newest event of a log, as far as the partitions of this process have seen it."""
+class Siblings:
+    """What the partitions of a log in one process know of each other: how far they are.
+
+    Two things follow, neither of which touches the results: whether the log is live, and
+    that a partition far ahead in event time waits for those that have more to read, since
+    what it brings could only be kept until they catch up.
+    """
 
     def __init__(self) -> None:
-        self.event_time_ms = NEVER
+        self.newest_ms = NEVER
+        self._reading: dict[int, int] = {}
 
-    def see(self, event_time_ms: int) -> None:
-        """Note an event."""
-        self.event_time_ms = max(self.event_time_ms, event_time_ms)
+    def see(self, partition: int, newest_ms: int, *, has_more: bool) -> None:
+        """Note how far a partition is, and whether it had records at hand."""
+        self.newest_ms = max(self.newest_ms, newest_ms)
+        if has_more:
+            self._reading[partition] = newest_ms
+        else:
+            self._reading.pop(partition, None)
+
+    def is_far_ahead(self, newest_ms: int) -> bool:
+        """Whether a partition that is as far as this should let the others go first."""
+        slowest_ms = min(tuple(self._reading.values()), default=newest_ms)
+        return newest_ms - slowest_ms > _FAR_AHEAD_MS
 
 
 class LogPartition(StatefulSourcePartition[Events, PartitionState]):
@@ -107,7 +123,7 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         state: where to go on; None to read from the start of the log.
         clock: seconds since the epoch.
         report: called with (partition, start, position, end, events) after each batch.
-        newest: shared by the partitions of the log in this process.
+        siblings: shared by the partitions of the log in this process.
     """
 
     def __init__(
@@ -119,7 +135,7 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         state: PartitionState | None,
         clock: Callable[[], float] = time.time,
         report: Callable[[int, int, int, int, int], None] | None = None,
-        newest: Newest | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self._topic = log.topic
         self._codec = codec
@@ -130,8 +146,8 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         self._fetcher: Fetcher = log.open(partition, state.offset if state else None)
         self._newest_ms = state.newest_ms if state else NEVER
         self._idle_ms = state.idle_ms if state else None
-        self._log_newest = newest or Newest()
-        self._log_newest.see(self._newest_ms)
+        self._siblings = siblings or Siblings()
+        self._siblings.see(partition, self._newest_ms, has_more=False)
         self._offset = state.offset if state else self._fetcher.position
         self._start = self._offset
         self._end = log.end(partition) if rule.stop_at_end else -1
@@ -153,14 +169,20 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
             raise StopIteration
         if self._idle_ms is not None:
             self._newest_ms = max(self._newest_ms, self._idle_ms)
-            self._log_newest.see(self._newest_ms)
             self._idle_ms = None
+            self._siblings.see(self._partition, self._newest_ms, has_more=False)
             return [self._nothing()]
+        if self._siblings.is_far_ahead(self._newest_ms):
+            self._polled_at = 0.0
+            self._awake = datetime.now(UTC) + _POLL_AGAIN
+            return []
         fetched = self._poll()
         if fetched is None:
+            self._siblings.see(self._partition, self._newest_ms, has_more=False)
             return self._on_empty()
         self._at_end_since = None
         events = self._events(fetched)
+        self._siblings.see(self._partition, self._newest_ms, has_more=True)
         self._offset = int(fetched.offsets[-1]) + 1
         if self._report and self._rule.stop_at_end:
             self._report(self._partition, self._start, self._offset, self._end, events.read)
@@ -265,7 +287,6 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         newest[1:] = event_time_ms
         np.maximum.accumulate(newest, out=newest)
         self._newest_ms = int(newest[-1])
-        self._log_newest.see(self._newest_ms)
         return np.maximum(newest[:-1] - self._rule.lateness_ms, NEVER)
 
     def _reject(
@@ -319,11 +340,12 @@ class LogPartition(StatefulSourcePartition[Events, PartitionState]):
         if now - self._at_end_since < self._rule.idle_timeout_s:
             return False
         live_s = max(_LIVE_S, 10 * self._rule.idle_timeout_s)
-        newest_ms = self._log_newest.event_time_ms
+        newest_ms = self._siblings.newest_ms
         return self._newest_ms == NEVER or now * 1000 - newest_ms < live_s * 1000
 
     @override
     def close(self) -> None:
+        self._siblings.see(self._partition, self._newest_ms, has_more=False)
         self._fetcher.close()
 
 
@@ -348,7 +370,7 @@ class LogSource(FixedPartitionedSource[Events, PartitionState]):
         self._codec = codec
         self._rule = rule
         self._report = report
-        self._newest = Newest()
+        self._siblings = Siblings()
 
     @override
     def list_parts(self) -> list[str]:
@@ -369,5 +391,5 @@ class LogSource(FixedPartitionedSource[Events, PartitionState]):
             int(for_part),
             resume_state,
             report=self._report,
-            newest=self._newest,
+            siblings=self._siblings,
         )

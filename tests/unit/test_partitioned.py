@@ -4,7 +4,8 @@ import gc
 import random
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from sources.partitioned import (
     LogPartition,
     LogSource,
     PartitionState,
+    Siblings,
     SourceRule,
 )
 
@@ -309,6 +311,29 @@ def test_the_codecs_reason_comes_first() -> None:
     assert concatenated([events])["offset"] == []
 
 
+# Partitions far apart in event time.
+
+
+def test_a_partition_far_ahead_waits_for_one_that_has_more_to_read() -> None:
+    siblings = Siblings()
+    logs = [ListLog(), ListLog()]
+    for second in range(100):
+        logs[0].append(trade(_NOW_MS + second * 1_000), _NOW_MS + 10**6)
+        logs[1].append(trade(_NOW_MS + second), _NOW_MS + 10**6)
+    rule = replace(_RULE, stop_at_end=True)
+    ahead, behind = (
+        LogPartition(log, TradeCodec(), rule, n, None, Clock(), siblings=siblings)
+        for n, log in enumerate(logs)
+    )
+    ahead._limit = behind._limit = 20
+    read = [0, 0]
+    while read != [100, 100]:
+        for n, source in enumerate((ahead, behind)):
+            with suppress(StopIteration):
+                read[n] += sum(events.read for events in source.next_batch())
+        assert read[0] <= 20 or read[1] == 100, "it waits, but not for one that is at its end"
+
+
 # Idle partitions.
 
 
@@ -429,7 +454,7 @@ def test_a_paused_backfill_waits(idling: Idling) -> None:
 def test_a_silent_partition_of_a_live_log_is_idle_whatever_its_age(idling: Idling) -> None:
     source = idling.begin(95.0)
     assert source.next_batch() == []
-    source._log_newest.see(_NOW_MS)  # by another partition of the log
+    source._siblings.see(1, _NOW_MS, has_more=False)  # another partition of the log
     idling.wait(20)
     assert source.snapshot().idle_ms == _NOW_MS + 20_000
 

@@ -1,0 +1,177 @@
+"""What every benchmark runs on: a real broker, a real PostgreSQL, and a topic full of trades.
+
+Contract: all of it lives in a directory of its own under `.cache/benchmarks` and is gone when
+the `with` block ends. Trades are those of `SimulatedMarket`, so a benchmark's input is the
+same, byte for byte, wherever it runs; it is filled once per run of a benchmark.
+"""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+from confluent_kafka import Producer
+
+from schemas.market_pb2 import Candle
+from schemas.trades import TradeCodec
+from sources.market import SimulatedMarket
+from tests.real.kafka import KafkaBroker
+from tests.real.kafka_client import Kafka
+from tests.real.postgres import PostgresServer
+
+__all__ = ["ROOT", "Components", "Load", "Topic", "aggregated", "components"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_SCRATCH = ROOT / ".cache" / "benchmarks"
+_OPENED_AT_MS = 1_750_000_020_000  # a whole minute in 2025: nothing depends on today
+_BATCH = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a topic is filled with.
+
+    Attributes:
+        trades: number of records.
+        instruments: number of keys; popularity is Zipf's with exponent 1.
+        partitions: of the topic.
+        rate: trades per second of event time, all partitions together.
+    """
+
+    trades: int
+    instruments: int = 200
+    partitions: int = 4
+    rate: float = 10_000.0
+
+    def market(self) -> SimulatedMarket:
+        """The log itself; its beginning does not depend on `trades`."""
+        return SimulatedMarket(
+            _OPENED_AT_MS,
+            partitions=self.partitions,
+            instruments=self.instruments,
+            rate=self.rate,
+            trades=self.trades,
+            pace="fast",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A filled topic.
+
+    Attributes:
+        name: of the topic.
+        load: what is in it.
+        sizes: records per partition.
+        value_bytes: mean length of a value.
+        out_of_order: share of records older than one before them in their partition.
+    """
+
+    name: str
+    load: Load
+    sizes: list[int]
+    value_bytes: float
+    out_of_order: float
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Running servers, and a directory for whatever else a benchmark needs.
+
+    Attributes:
+        kafka: the broker.
+        postgres: the server.
+        directory: scratch, removed at the end.
+    """
+
+    kafka: KafkaBroker
+    postgres: PostgresServer
+    directory: Path
+
+    def fill(self, load: Load) -> Topic:
+        """A new topic that holds `load`, written by a plain producer without compression."""
+        name = self.kafka.create_topic(f"trades-{uuid.uuid4().hex[:8]}", load.partitions)
+        producer = Producer(
+            {
+                "bootstrap.servers": self.kafka.bootstrap,
+                "linger.ms": 50,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        market = load.market()
+        fetchers = [market.open(partition, None) for partition in range(load.partitions)]
+        newest, sizes = [0] * load.partitions, [0] * load.partitions
+        value_bytes = disordered = 0
+        codec = TradeCodec()
+        while True:
+            batches = [(p, fetcher.poll(_BATCH)) for p, fetcher in enumerate(fetchers)]
+            if all(fetched is None for _, fetched in batches):
+                break
+            for partition, fetched in batches:
+                if fetched is None:
+                    continue
+                sizes[partition] += len(fetched.offsets)
+                value_bytes += pc.sum(pc.binary_length(fetched.values)).as_py()
+                decoded = codec.decode(fetched.values)
+                for time_ms in decoded.event_time_ms.tolist():
+                    disordered += time_ms < newest[partition]
+                    newest[partition] = max(newest[partition], time_ms)
+                keys = [decoded.key_names[code].encode() for code in decoded.key_codes]
+                stamps = fetched.timestamps_ms.tolist()
+                for key, value, stamp in zip(keys, fetched.values.to_pylist(), stamps, strict=True):
+                    while True:
+                        try:
+                            producer.produce(name, value, key, partition, timestamp=stamp)
+                        except BufferError:
+                            producer.poll(0.05)
+                        else:
+                            break
+                producer.poll(0)
+        if producer.flush(120):
+            raise TimeoutError("The broker did not take all trades")
+        found = self.kafka.end_offsets(name)
+        if found != sizes:
+            raise RuntimeError(f"Topic {name} holds {found} records, not {sizes}")
+        n = sum(sizes)
+        return Topic(name, load, sizes, value_bytes / n, disordered / n)
+
+    def new_database(self) -> str:
+        """URL of an empty database."""
+        return self.postgres.create_database(f"bench_{uuid.uuid4().hex[:12]}")
+
+
+@contextmanager
+def components() -> Iterator[Components]:
+    """A broker and a server, started now and stopped at the end."""
+    _SCRATCH.mkdir(parents=True, exist_ok=True)
+    # PostgreSQL runs as another user when the benchmark is run by root.
+    directory = Path(tempfile.mkdtemp(prefix="run-", dir=_SCRATCH))
+    directory.chmod(0o755)
+    for name in ("kafka", "postgres"):
+        (directory / name).mkdir()
+    kafka, postgres = KafkaBroker(directory / "kafka"), PostgresServer(directory / "postgres")
+    try:
+        kafka.start()
+        postgres.start()
+        yield Components(kafka, postgres, directory)
+    finally:
+        kafka.stop()
+        postgres.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def aggregated(kafka: Kafka, topic: str) -> tuple[int, int]:
+    """Trades in the last revision of every candle of a topic, and the number of records."""
+    last: dict[tuple[str, str, int], int] = {}
+    records = 0
+    for partition in kafka.read(topic):
+        for record in partition:
+            candle = Candle.FromString(record.value or b"")
+            last[candle.instrument, candle.interval, candle.open_time_ms] = candle.trade_count
+            records += 1
+    return sum(last.values()), records

@@ -1,0 +1,170 @@
+"""A process that was thought dead and comes back ends with an error and changes nothing."""
+
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from schemas.errors import FlowError
+from schemas.murmur2 import partition_of
+from sinks import postgres_connection
+from sinks.postgres import prepare_postgres
+from tests import candles_io as io
+from tests.crash.candles_case import CandlesCase
+from tests.crash.harness import DISTURBED, Tally, compare, run_plan
+from tests.crash.plan import Step
+from tests.integration.postgres_rows import FLOW, ROUTES, partition
+from tests.integration.postgres_rows import candles as rows_of
+from tests.real.flows import FlowProcess
+from tests.real.postgres import PostgresServer
+
+Candles = Callable[..., CandlesCase]
+_USED_SHARDS = len({partition_of(f"I{i}".encode(), io.SHARDS) for i in range(12)})
+
+
+@contextmanager
+def running(directory: Path, env: dict[str, str], name: str) -> Iterator[FlowProcess]:
+    directory.mkdir(exist_ok=True)
+    flow = FlowProcess(
+        "dataflows.candles",
+        log=directory / f"{name}.log",
+        env=env,
+        recovery_dir=directory / "recovery",
+    )
+    try:
+        yield flow
+    finally:
+        flow.kill9()
+
+
+def until(flow: FlowProcess, condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 90
+    while not condition():
+        assert flow.returncode is None, flow.output()
+        assert time.monotonic() < deadline_s, flow.output()
+        time.sleep(0.01)
+
+
+def positions(url: str) -> dict[str, int]:
+    """How far PostgreSQL has each shard."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT to_regclass('progress')").fetchone()
+        if not found or not found[0]:
+            return {}
+        query = "SELECT lane, position FROM progress WHERE lane LIKE 'results-%'"
+        return dict(connection.execute(query).fetchall())
+
+
+def suspend(flow: FlowProcess, url: str) -> None:
+    """Stop a process where the server can tell that it waits for it.
+
+    In the middle of a COPY it cannot: no timeout of PostgreSQL's ends a session that holds
+    its locks there, and a successor would wait for as long as the process is suspended.
+    """
+    deadline_s = time.monotonic() + 30
+    copying = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+        "AND state = 'active' AND query LIKE 'COPY %'"
+    )
+    while True:
+        os.kill(flow.pid, signal.SIGSTOP)
+        time.sleep(0.1)  # what is on its way arrives
+        with psycopg.connect(url) as connection:
+            if connection.execute(copying).fetchone() is None:
+                return
+        assert time.monotonic() < deadline_s
+        os.kill(flow.pid, signal.SIGCONT)
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_postgres", [False, True])
+def test_a_zombie_is_shut_out(
+    candles: Candles, tmp_path: Path, tally: Tally, with_postgres: bool
+) -> None:
+    case = candles(seed=21, records=20_000, with_postgres=with_postgres)
+    env, url = case.env(DISTURBED), case.url(DISTURBED)
+    ours, theirs = tmp_path / "zombie", tmp_path / "successor"
+    case.grow(0.5)
+    with running(ours, env, "zombie") as zombie:
+        until(zombie, lambda: case.written(DISTURBED) > 100)
+        until(zombie, lambda: not with_postgres or len(positions(url)) == _USED_SHARDS)
+        suspend(zombie, url)
+        theirs.mkdir()
+        shutil.copytree(ours / "recovery", theirs / "recovery")
+        written, before = case.written(DISTURBED), positions(url)
+        with running(theirs, env, "successor") as successor:
+            case.grow(0.7)
+            until(successor, lambda: case.written(DISTURBED) > written + 100)
+            until(successor, lambda: all(positions(url)[lane] > before[lane] for lane in before))
+            os.kill(zombie.pid, signal.SIGCONT)
+            case.grow(0.9)
+            assert zombie.wait(90) == 1, zombie.output()
+            assert "Another process" in zombie.output()
+            assert successor.returncode is None, successor.output()
+            successor.terminate()
+            assert successor.wait(60) == 0, successor.output()
+    compare(case, tmp_path, tally, run_plan(case, [Step()], theirs, tally))
+
+
+def test_a_zombie_is_shut_out_of_postgres_alone(postgres: PostgresServer, tmp_path: Path) -> None:
+    databases = [f"{name}_{uuid.uuid4().hex[:8]}" for name in ("zombie", "calm")]
+    url, calm_url = map(postgres.create_database, databases)
+    env = {
+        "DATABASE_URL": url,
+        "DATA_DIR": str(tmp_path / "market"),
+        "MARKET_TRADES": "400000",
+        "INTERVALS": "1s",
+    }
+
+    def rows(of: str) -> list[bytes]:
+        query = "COPY (SELECT * FROM candles ORDER BY 1, 2, 3) TO STDOUT"
+        with psycopg.connect(of) as connection, connection.cursor().copy(query) as copy:
+            return b"".join(copy).splitlines()
+
+    ours, theirs = tmp_path / "zombie", tmp_path / "successor"
+    with running(ours, env, "zombie") as zombie:
+        until(zombie, lambda: len(positions(url)) == io.SHARDS)
+        suspend(zombie, url)
+        theirs.mkdir()
+        shutil.copytree(ours / "recovery", theirs / "recovery")
+        partly = len(rows(url))
+        with running(theirs, env | {"STOP_AT_END": "1"}, "successor") as successor:
+            assert successor.wait(120) == 0, successor.output()
+        finished = rows(url)
+        assert partly < len(finished), "the first was to be stopped in full flight"
+        os.kill(zombie.pid, signal.SIGCONT)
+        assert zombie.wait(90) == 1, zombie.output()
+        assert "Another process writes flow candles" in zombie.output()
+    calm_env = env | {"STOP_AT_END": "1", "DATABASE_URL": calm_url}
+    with running(tmp_path / "calm", calm_env, "calm") as calm:
+        assert calm.wait(120) == 0, calm.output()
+    assert rows(url) == finished == rows(calm_url)
+    for name in databases:
+        postgres.drop_database(name)
+
+
+def test_a_start_does_not_wait_for_ever_for_a_zombie_in_the_middle_of_a_copy(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_postgres(FLOW, ROUTES, url=postgres_url)
+    writer = partition(postgres_url)
+    writer.write_batch([rows_of([1])])
+    writer.close()
+    monkeypatch.setattr(postgres_connection, "_SESSION", ("SET lock_timeout = '200ms'",))
+    reason = r"how far flow candles.*lock timeout.*suspended"
+    with psycopg.connect(postgres_url) as zombie:
+        zombie.execute("CREATE TEMPORARY TABLE staging (n int)")
+        zombie.execute("UPDATE progress SET position = position + 1")
+        with (
+            zombie.cursor().copy("COPY staging FROM STDIN"),
+            pytest.raises(FlowError, match=reason),
+        ):
+            partition(postgres_url)
