@@ -36,6 +36,14 @@ __all__ = [
 TRANSACTION_TIMEOUT_S = 60
 """After this time the brokers abort a transaction whose process is gone for good."""
 
+_AGAIN_S = 0.05
+_NO_LEADER_YET = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
 _READ_S = TRANSACTION_TIMEOUT_S + 30.0
 _FINGERPRINT = "fingerprint"
 
@@ -156,18 +164,24 @@ def _written_ends(
     """End of each partition, undecided transactions included."""
     newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     admin = admin_client(client_config)  # the answers come only while it is referred to
-    futures = admin.list_offsets(
-        {TopicPartition(topic, number): newest for number in partitions},
-        isolation_level=IsolationLevel.READ_UNCOMMITTED,
-        request_timeout=REACH_S,
-    )
-    try:
-        return {
-            key.partition: future.result(timeout=2 * REACH_S).offset
-            for key, future in futures.items()
-        }
-    except (KafkaException, TimeoutError) as error:
-        raise FlowError(
-            f"Kafka does not tell where topic {topic} ends ({error})",
-            "Look at the state of the brokers and start the flow again.",
-        ) from error
+    deadline_s = time.monotonic() + REACH_S
+    while True:
+        futures = admin.list_offsets(
+            {TopicPartition(topic, number): newest for number in partitions},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=REACH_S,
+        )
+        try:
+            return {
+                key.partition: future.result(timeout=2 * REACH_S).offset
+                for key, future in futures.items()
+            }
+        except (KafkaException, TimeoutError) as error:
+            # A topic made a moment ago has leaders that do not know it yet.
+            code = error.args[0].code() if isinstance(error, KafkaException) else None
+            if code not in _NO_LEADER_YET or time.monotonic() > deadline_s:
+                raise FlowError(
+                    f"Kafka does not tell where topic {topic} ends ({error})",
+                    "Look at the state of the brokers and start the flow again.",
+                ) from error
+            time.sleep(_AGAIN_S)
