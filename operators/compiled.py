@@ -4,6 +4,9 @@ Sends a handful of trades through codec, map side, windows and rows, so that the
 start of a flow finds its kernels in the cache.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -15,7 +18,7 @@ from operators.tumbling import TumblingShard
 from operators.watermark import effective_ticks
 from operators.window_table import WindowRule
 from schemas.market_pb2 import Decimal, Trade
-from schemas.stream import NEVER, Events
+from schemas.stream import NEVER, Decoded, Events
 from schemas.trades import TradeCodec
 
 __all__ = ["compile_kernels"]
@@ -32,18 +35,23 @@ def compile_kernels() -> None:
     ]
     values = pa.array([trade.SerializeToString() for trade in trades], pa.binary())
     decoded = TradeCodec().decode(values)
+    for form in (np.asarray, np.copy):  # decoded columns are read-only, chosen ones are not
+        _run(values, decoded, form)
+
+
+def _run(values: pa.BinaryArray, decoded: Decoded, form: Callable[[Any], Any]) -> None:
     newest = np.maximum.accumulate(np.concatenate(([NEVER], decoded.event_time_ms)))
     events = Events(
         0,
-        np.arange(len(trades), dtype=np.int64),
-        decoded.event_time_ms,
-        newest[:-1],
-        decoded.key_codes,
+        np.arange(len(values), dtype=np.int64),
+        form(decoded.event_time_ms),
+        newest[:-1].copy(),
+        form(decoded.key_codes),
         decoded.key_names,
-        decoded.columns,
+        {name: form(column) for name, column in decoded.columns.items()},
         values,
         int(newest[-1]),
-        len(trades),
+        len(values),
     )
     shard = TumblingShard(CANDLE, WindowRule((60_000,), fill_gaps=True), 1, 0.0, None)
     ticks, _ = effective_ticks(events.event_time_ms, events.watermark_ms, 1_000, 300_000)
@@ -52,8 +60,7 @@ def compile_kernels() -> None:
     watermark_ms = events.watermark_after_ms
     shard.on_batch([PanePartials(0, 0, watermark_ms, ["A"], partials, ended=False)])
     none = np.zeros(0, partial_dtype(CANDLE))
-    nothing = PanePartials(0, 0, watermark_ms, [], none, ended=True)
-    shard.on_batch([nothing])
+    shard.on_batch([PanePartials(0, 0, watermark_ms, [], none, ended=True)])
 
 
 if __name__ == "__main__":
