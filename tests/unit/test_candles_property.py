@@ -85,7 +85,9 @@ class Run:
         self.lane = NEVER
 
     def new_shard(self, state: object) -> TumblingShard:
-        return TumblingShard(CANDLE, self.window_rule, len(self.logs), 0.0, state)
+        return TumblingShard(
+            CANDLE, self.window_rule, len(self.logs), 0.0, state, clock=lambda: 0.0
+        )
 
     def feed(self, events: Events) -> None:
         items = [item for _, item in self.combine(events)]
