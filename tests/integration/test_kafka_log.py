@@ -54,6 +54,7 @@ def filled(kafka: Kafka, topic: str) -> str:
     for number in range(6):
         producer.begin_transaction()
         producer.produce(topic, f"t{number}".encode(), partition=0, timestamp=5_000 + number)
+        producer.flush(30)  # an abort before any partition has joined can fail
         producer.abort_transaction(30) if number % 2 else producer.commit_transaction(30)
     return topic
 
