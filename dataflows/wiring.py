@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -54,11 +55,11 @@ def guarded(build: Callable[[], Dataflow]) -> Callable[[], Dataflow]:
         os.environ["RUST_BACKTRACE"] = "0"  # Bytewax would bury the message
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         sys.excepthook = _explain
-        compile_kernels()  # now, not at the first trade and the first candle
         try:
             flow = build()
         except FlowError as error:
             raise SystemExit(f"error: {error}") from None
+        compile_kernels()  # now, not at the first trade and the first candle
         stopping.install()
         return flow
 
@@ -227,13 +228,9 @@ class Wiring:
                 progress_topic=progress_topic,
             )
             op.output("kafka", results, sink)
-            live_messages = MessageRoute(
-                messages.topic_by,
-                {name: f"{topic}.live" for name, topic in messages.topic_of.items()},
-                messages.key,
-                messages.time,
-                messages.encode,
-                messages.partitions,
+            live_messages = replace(
+                messages,
+                topic_of={name: f"{topic}.live" for name, topic in messages.topic_of.items()},
             )
             op.output(
                 "kafka_live", previews, KafkaLiveSink(live_messages.encoded, self._client_config)

@@ -107,11 +107,6 @@ class WindowTable:
         return int(self._clock[CLOSED])
 
     @property
-    def open_cells(self) -> int:
-        """How many cells are in use: windows open or correctable."""
-        return int(self._cells["used"][: self._clock[USED]].sum())
-
-    @property
     def changed(self) -> bool:
         """Whether some key has changed since the last preview."""
         return self._any_changed
