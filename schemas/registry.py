@@ -37,23 +37,23 @@ def framed(
     """
     descriptor = message.DESCRIPTOR
     schema = Schema(base64.standard_b64encode(descriptor.file.serialized_pb).decode(), "PROTOBUF")
-    client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1})
     ids = set()
-    for topic in topics:
-        try:
-            ids.add(client.register_schema(f"{topic}-value", schema))
-        except SchemaRegistryError as error:
-            raise FlowError(
-                f"The schema registry refused {descriptor.full_name} for {topic}-value: "
-                f"{error.error_message}",
-                "The subject holds an incompatible schema: delete it, relax its compatibility, "
-                "or choose another OUTPUT_TOPIC.",
-            ) from error
-        except Exception as error:  # the client lets its HTTP library's errors through
-            raise FlowError(
-                f"No schema registry answers at SCHEMA_REGISTRY_URL={_shown(url)} ({error})",
-                "Start it or correct the address, then start again.",
-            ) from error
+    with SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1}) as client:
+        for topic in topics:
+            try:
+                ids.add(client.register_schema(f"{topic}-value", schema))
+            except SchemaRegistryError as error:
+                raise FlowError(
+                    f"The schema registry refused {descriptor.full_name} for {topic}-value: "
+                    f"{error.error_message}",
+                    "The subject holds an incompatible schema: delete it, relax its compatibility, "
+                    "or choose another OUTPUT_TOPIC.",
+                ) from error
+            except Exception as error:  # the client lets its HTTP library's errors through
+                raise FlowError(
+                    f"No schema registry answers at SCHEMA_REGISTRY_URL={_shown(url)} ({error})",
+                    "Start it or correct the address, then start again.",
+                ) from error
     if len(ids) != 1:
         raise FlowError(
             f"The schema registry at SCHEMA_REGISTRY_URL={_shown(url)} gave one schema several ids",

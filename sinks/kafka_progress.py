@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec
 
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity
@@ -162,7 +162,7 @@ def _written_ends(
     client_config: ClientConfig, topic: str, partitions: Sequence[int]
 ) -> Mapping[int, int]:
     """End of each partition, undecided transactions included."""
-    newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    newest = OffsetSpec.latest()
     admin = admin_client(client_config)  # the answers come only while it is referred to
     deadline_s = time.monotonic() + REACH_S
     while True:

@@ -1,5 +1,6 @@
 """Confluent wire format in and out, with a real schema registry."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,24 @@ from tests.real.kafka_client import Kafka
 from tests.real.registry import SchemaRegistry
 
 
+@pytest.fixture
+def vendor(registry: SchemaRegistry) -> Iterator[SchemaRegistryClient]:
+    with SchemaRegistryClient({"url": registry.url}) as client:
+        yield client
+
+
 @pytest.mark.filterwarnings("ignore")  # of the client's own libraries
 def test_values_carry_the_wire_format_in_and_out(
-    kafka: Kafka, registry: SchemaRegistry, topic: str, postgres_url: str, tmp_path: Path
+    kafka: Kafka,
+    registry: SchemaRegistry,
+    vendor: SchemaRegistryClient,
+    topic: str,
+    postgres_url: str,
+    tmp_path: Path,
 ) -> None:
     logs = io.random_log(4, 500, partitions=2)
     kafka.create_topic(topic, 2)
-    client = SchemaRegistryClient({"url": registry.url})
-    serialize = ProtobufSerializer(Trade, client)
+    serialize = ProtobufSerializer(Trade, vendor, {"use.deprecated.format": False})
     where = SerializationContext(topic, MessageField.VALUE)
     for partition, log in enumerate(logs):
         framed = [
@@ -35,9 +46,9 @@ def test_values_carry_the_wire_format_in_and_out(
     (rejected,) = [r for part in kafka.read(f"{topic}-out.rejected") for r in part]
     assert dict(rejected.headers)["reason"] == b"no_wire_header"
     assert io.table_rows(postgres_url) == io.final(io.expected(logs, Rule()))
-    deserialize = ProtobufDeserializer(Candle, {"use.deprecated.format": False}, client)
+    deserialize = ProtobufDeserializer(Candle, {"use.deprecated.format": False}, vendor)
     out = SerializationContext(f"{topic}-out", MessageField.VALUE)
     records = [r for part in kafka.read(f"{topic}-out") for r in part]
     candles = [deserialize(r.value, out) for r in records]
     assert {c.instrument for c in candles} == {t.key for log in logs for t in log}
-    assert f"{topic}-out-value" in client.get_subjects()
+    assert f"{topic}-out-value" in vendor.get_subjects()

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -205,7 +206,7 @@ class Kafka:
             "isolation.level": isolation,
             "fetch.wait.max.ms": 10,  # the end of a partition is reported by an empty fetch
         }
-        with Consumer(config) as consumer:
+        with closing(Consumer(config)) as consumer:
             # By number: "from the beginning" makes the library wait half a second.
             consumer.assign([TopicPartition(topic, p, at[p]) for p in waiting])
             while waiting:

@@ -50,7 +50,7 @@ def vendor() -> SchemaRegistryClient:
 def test_a_header_is_what_the_vendors_serializer_writes(
     vendor: SchemaRegistryClient, message: Message, place: list[int]
 ) -> None:
-    serializer = ProtobufSerializer(type(message), vendor)
+    serializer = ProtobufSerializer(type(message), vendor, {"use.deprecated.format": False})
     value = serializer(message, SerializationContext("trades", MessageField.VALUE))
     schema_id = int.from_bytes(value[1:5], "big")
     assert schema_id >= 1
