@@ -1,7 +1,7 @@
 """Errors meant for the person who runs a flow.
 
 An error says what failed, with which value, and what to do next. At start-up a flow
-prints it as one paragraph and exits with status 1; nothing has been written by then.
+prints it as one paragraph and exits with status 1.
 """
 
 __all__ = ["FlowError"]

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 from numba import njit
 from numpy.typing import NDArray
 
+from schemas.binary import binary_views
+
 __all__ = ["add_header", "header", "strip_header"]
 
 _MAGIC_AND_ID_BYTES = 5
@@ -74,9 +76,7 @@ def strip_header(values: pa.BinaryArray) -> tuple[pa.BinaryArray, NDArray[np.boo
         (n,) messages, empty where there was no header; (n,) bool, whether there was one.
     """
     n = len(values)
-    _, offset_buffer, data_buffer = values.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32)[values.offset : values.offset + n + 1]
-    data = np.frombuffer(data_buffer, np.uint8) if data_buffer else np.empty(0, np.uint8)
+    offsets, data = binary_views(values)
     framed = np.empty(n, bool)
     new_offsets = np.empty(n + 1, np.int32)
     new_data = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
