@@ -18,6 +18,7 @@ from dataflows import candles, wiring
 from schemas.stream import FlowIdentity, Output
 from sinks.group_commit import ExactlyOnceSink, partition_names
 from sinks.kafka import KafkaRoute
+from sinks.kafka_records import records_by_partition
 from sinks.kafka_topics import ClientConfig, producer_config
 from sinks.postgres import PostgresRoute
 from sinks.postgres_connection import PostgresConnection, connect
@@ -76,18 +77,11 @@ class _PlainKafkaPartition(StatefulSinkPartition[Output, None]):
         )
 
     def write_batch(self, values: list[Output]) -> None:
-        for output in values:
-            for topic, key, value, timestamp_ms, headers in self._routes[output.kind].records(
-                output
-            ):
-                self._producer.produce(
-                    topic,
-                    value,
-                    key,
-                    output.partition,
-                    timestamp=max(timestamp_ms, 1),
-                    headers=list(headers or ()),
-                )
+        for number, record in records_by_partition(values, self._routes):
+            topic, key, value, timestamp_ms, headers = record
+            self._producer.produce(
+                topic, value, key, number, timestamp=max(timestamp_ms, 1), headers=headers
+            )
         self._producer.poll(0)
         self._raise_error()
 

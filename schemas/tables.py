@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     Integer,
     LargeBinary,
     MetaData,
@@ -22,6 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 __all__ = [
     "CANDLES",
     "CANDLES_LIVE",
+    "EWMA",
     "FLOWS",
     "LATE",
     "LATE_SCHEMA",
@@ -29,6 +31,9 @@ __all__ = [
     "PROGRESS",
     "REJECTED",
     "REJECTED_SCHEMA",
+    "STATISTICS_24H",
+    "TRADES",
+    "WRITERS",
 ]
 
 METADATA = MetaData()
@@ -89,6 +94,43 @@ CANDLES_LIVE = Table(
     prefixes=["UNLOGGED"],
 )
 
+STATISTICS_24H = Table(
+    "statistics_24h",
+    METADATA,
+    Column("instrument", Text, primary_key=True),
+    _time("open_time", nullable=False),
+    Column("close_time", DateTime(timezone=True), primary_key=True),
+    *(
+        _figure(name, nullable=True)
+        for name in ("open", "high", "low", "last", "price_change", "price_change_percent")
+    ),
+    _figure("volume"),
+    _figure("quote_volume"),
+    _figure("weighted_average_price", nullable=True),
+    Column("trade_count", BigInteger, nullable=False),
+    Column("first_trade_id", BigInteger),
+    Column("last_trade_id", BigInteger),
+    _time("high_time"),
+    _time("low_time"),
+    comment="The rolling window of each instrument at each tick.",
+)
+
+EWMA = Table(
+    "ewma",
+    METADATA,
+    Column("instrument", Text, primary_key=True),
+    Column("window_start", DateTime(timezone=True), primary_key=True),
+    _time("window_end", nullable=False),
+    Column("alpha", Double, comment="weight of a trade; null in the mode time"),
+    Column("halflife_s", Double, comment="null in the other modes"),
+    Column("value", Double, nullable=False),
+    Column("trade_count", BigInteger, nullable=False),
+    _figure("volume"),
+    _figure("last_price"),
+    Column("revision", Integer, nullable=False),
+    comment="Exponentially weighted averages of prices, as of the end of each period.",
+)
+
 LATE = Table(
     "late",
     METADATA,
@@ -117,6 +159,25 @@ REJECTED = Table(
     comment="Dead letters: records that could not be used, with the reason.",
 )
 
+TRADES = Table(
+    "trades",
+    METADATA,
+    Column("instrument", Text, primary_key=True),
+    Column("trade_seq", BigInteger, primary_key=True),
+    _time("timestamp", nullable=False),
+    _figure("price"),
+    _figure("quantity"),
+    Column("side", Text, nullable=False, comment="of the taker: buy or sell"),
+    Column("trade_id", Text, nullable=False),
+    _figure("index_price", nullable=True),
+    _figure("mark_price", nullable=True),
+    _figure("iv", nullable=True),
+    Column("liquidation", Text),
+    Column("block_trade_id", Text),
+    Column("tick_direction", Integer),
+    comment="Every trade of the exchange feed.",
+)
+
 PROGRESS = Table(
     "progress",
     METADATA,
@@ -134,6 +195,16 @@ FLOWS = Table(
     Column("version", Text, primary_key=True),
     Column("fingerprint", JSONB, nullable=False),
     comment="What defines each flow version's output.",
+)
+
+WRITERS = Table(
+    "writers",
+    METADATA,
+    Column("flow", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    comment="Who may write: the process that raised the epoch of a sink partition last.",
 )
 
 _UTC_MS = pa.timestamp("ms", tz="UTC")

@@ -7,8 +7,11 @@ Contract, for every lane and across crashes, restarts and other batchings of the
   so what is stored is always a prefix of the lane.
 * `snapshot` returns once everything handed over is stored. A recovery snapshot therefore
   never promises rows that a crash could still lose, and needs no state of its own.
-* An error of the writer surfaces at the next `write_batch` or `snapshot`, and at each one
-  after it: nothing is written any more.
+* An error of the writer, at opening or later, surfaces at the next `write_batch` or
+  `snapshot`, and at each one after it: nothing is written any more.
+
+The writer opens its store, and only then looks at what is queued: stores of all partitions
+and sinks open at the same time, and the worker goes on reading meanwhile.
 
 Group commit: while one transaction is on its way, items of all lanes gather in the queue
 and leave together in the next one. A slow store makes transactions larger, not more, and
@@ -35,7 +38,6 @@ the data; this only shows whether the data are still there."""
 
 MAX_ROWS = 200_000
 MAX_ITEMS = 10_000
-_GATHER_S = 0.002
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ _log = logging.getLogger(__name__)
 class Committer(Protocol):
     """Writes to a store, for one sink partition.
 
-    Contract: `open` is called once and first, then all calls come from one thread at a
-    time. No call may block for ever: an outage ends in an error after a bounded time.
+    Contract: `open` is called once and first, `close` once and last, all by one thread.
+    No call may block for ever: an outage ends in an error after a bounded time.
     """
 
     def open(self) -> Mapping[str, int]:
@@ -72,7 +74,7 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
 
     Args:
         name: Of the partition, for the thread and for messages.
-        committer: Opened here; belongs to this partition from now on.
+        committer: Opened and closed by the writer.
         resumed: Positions that the recovery store knows to be stored; None without.
         max_rows: Bound of the queue in rows; a larger item passes alone.
         max_items: Bound of the queue in items.
@@ -89,35 +91,34 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
     ) -> None:
         self._name = name
         self._committer = committer
+        self._resumed = resumed
         self._max_rows = max_rows
         self._max_items = max_items
-        try:
-            self._positions = dict(committer.open())
-            _check_nothing_lost(self._positions, resumed)
-        except BaseException:
-            committer.close()
-            raise
+        self._positions: dict[str, int] = {}
         self._queue: list[Output] = []
         self._queued_rows = 0
-        self._writing = False
+        self._busy = True  # opening
         self._closing = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._write, name=f"sink-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
     def write_batch(self, values: list[Output]) -> None:
-        """Queue what is not stored yet; waits while the queue is full.
+        """Queue rows; waits while the queue is full.
 
         Raises:
             Exception: Whatever ended the writer.
         """
-        for value in values:
-            rest = value.after(self._positions.get(value.lane, NEVER))
-            if rest is None:
-                continue
-            self._put(rest)
-        with self._changed:
+        with self._changed:  # held throughout: shards that close at one tick leave together
+            for value in values:
+                rows = value.rows.num_rows
+                while not self._has_room(rows):
+                    self._changed.wait()
+                self._raise_error()
+                self._queue.append(value)
+                self._queued_rows += rows
+                self._changed.notify_all()
             self._raise_error()
 
     def snapshot(self) -> SinkState:
@@ -143,45 +144,45 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         self._thread.join()
         if self._error is not None:
             _log.error("Sink partition %s stopped before its end: %s", self._name, self._error)
+
+    def _run(self) -> None:
+        try:
+            self._positions.update(self._committer.open())
+            _check_nothing_lost(self._positions, self._resumed)
+            while queued := self._taken():
+                outputs = self._not_stored(queued)
+                if outputs:
+                    self._committer.commit(outputs)
+        except BaseException as error:  # noqa: BLE001  # the worker's thread raises it
+            with self._changed:
+                self._error = error
+                self._queue.clear()
+                self._changed.notify_all()
         try:
             self._committer.close()
-        except Exception:  # noqa: BLE001  # Bytewax cannot take an error here
+        except Exception:  # noqa: BLE001  # Bytewax cannot take an error of `close`
             _log.exception("Sink partition %s did not close cleanly", self._name)
 
-    def _put(self, item: Output) -> None:
-        rows = item.rows.num_rows
+    def _taken(self) -> list[Output]:
+        """All that is queued, once there is something; empty at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._has_room(rows))
-            self._raise_error()
-            self._positions[item.lane] = item.position
-            self._queue.append(item)
-            self._queued_rows += rows
+            self._busy = False
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            queued, self._queue = self._queue, []
+            self._queued_rows = 0
+            self._busy = True
+            self._changed.notify_all()
+            return queued
 
-    def _write(self) -> None:
-        while True:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
-                if not self._queue and not self._closing:
-                    self._changed.wait_for(lambda: self._queue or self._closing)
-                    # What comes first after a pause seldom comes alone: the other shards
-                    # close their windows at the same tick.
-                    self._changed.wait_for(lambda: self._closing, _GATHER_S)
-                if not self._queue:
-                    return
-                outputs, self._queue = self._queue, []
-                self._queued_rows = 0
-                self._writing = True
-                self._changed.notify_all()
-            try:
-                self._committer.commit(outputs)
-            except BaseException as error:  # noqa: BLE001  # the worker's thread raises it
-                with self._changed:
-                    self._error = error
-                    self._queue.clear()
-                    self._changed.notify_all()
-                return
+    def _not_stored(self, queued: list[Output]) -> list[Output]:
+        outputs = []
+        for item in queued:
+            rest = item.after(self._positions.get(item.lane, NEVER))
+            if rest is not None:
+                outputs.append(rest)
+                self._positions[rest.lane] = rest.position
+        return outputs
 
     def _has_room(self, rows: int) -> bool:
         return (
@@ -191,7 +192,7 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         )
 
     def _is_settled(self) -> bool:
-        return self._error is not None or not (self._queue or self._writing)
+        return self._error is not None or not (self._queue or self._busy)
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -240,7 +241,7 @@ class ExactlyOnceSink(FixedPartitionedSink[Output, SinkState]):
         for_part: str,
         resume_state: SinkState | None,
     ) -> GroupCommitPartition:
-        """Open the store and start the writer."""
+        """Start the writer, which opens the store."""
         return GroupCommitPartition(for_part, self._committer_of(for_part), resume_state)
 
 

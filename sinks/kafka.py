@@ -11,8 +11,9 @@ from schemas.stream import FlowIdentity
 from sinks.fingerprint import check_fingerprint
 from sinks.group_commit import ExactlyOnceSink
 from sinks.kafka_progress import progress_spec, read_progress
+from sinks.kafka_records import KafkaRecord, KafkaRoute
 from sinks.kafka_topics import ClientConfig, TopicSpec, create_topics, existing_topics
-from sinks.kafka_transactions import KafkaCommitter, KafkaRecord, KafkaRoute
+from sinks.kafka_transactions import KafkaCommitter
 
 __all__ = ["KafkaRecord", "KafkaRoute", "TopicSpec", "kafka_sink", "prepare_kafka"]
 

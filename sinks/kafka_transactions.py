@@ -9,8 +9,8 @@ those that lie after the positions read anew.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -25,9 +25,10 @@ from sinks.kafka_progress import (
     position_record,
     read_progress,
 )
-from sinks.kafka_topics import ClientConfig, TopicSpec, producer_config
+from sinks.kafka_records import Headers, KafkaRoute, records_by_partition
+from sinks.kafka_topics import ClientConfig, producer_config
 
-__all__ = ["KafkaCommitter", "KafkaRecord", "KafkaRoute"]
+__all__ = ["KafkaCommitter"]
 
 OUTAGE_S = float(TRANSACTION_TIMEOUT_S)
 """An outage longer than this ends the process; a longer one would abort its transaction."""
@@ -48,42 +49,6 @@ _HOPELESS = {
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
 }
-
-
-class KafkaRecord(NamedTuple):
-    """A record as it is written.
-
-    Attributes:
-        topic: One of the route's topics.
-        key: Business key.
-        value: None for a tombstone.
-        timestamp_ms: Record timestamp, epoch milliseconds; written as 1 where it is below,
-            since Kafka has no times before 1970 and the client takes 0 for the time of
-            writing, which no two runs would agree on.
-        headers: Pairs of name and value.
-    """
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    timestamp_ms: int
-    headers: list[tuple[str, bytes]] | None = None
-
-
-class KafkaRoute(Protocol):
-    """How one kind of output becomes records.
-
-    Contract: `records` is a pure function of the rows and keeps their order.
-    """
-
-    @property
-    def topics(self) -> Mapping[str, TopicSpec]:
-        """Every topic that `records` may name."""
-        ...
-
-    def records(self, output: Output) -> Iterable[KafkaRecord]:
-        """Records for the rows; all go to partition `output.partition` of their topic."""
-        ...
 
 
 class KafkaCommitter:
@@ -128,6 +93,8 @@ class KafkaCommitter:
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_S * 1000,
                 # The default of 100 also delays the first request of a transaction.
                 "retry.backoff.ms": 1,
+                # Each transaction ends with a flush; nothing is won by waiting before it.
+                "linger.ms": 0,
                 # A failed delivery fails the commit, which says why.
                 "delivery.report.only.error": True,
             }
@@ -174,12 +141,9 @@ class KafkaCommitter:
         producer = self._opened()
         producer.begin_transaction()
         failpoints.reached("kafka.before_write")
-        for output in outputs:
-            number = output.partition
-            for topic, key, value, timestamp_ms, headers in self._routes[output.kind].records(
-                output
-            ):
-                self._produce(topic, key, value, number, max(timestamp_ms, 1), headers)
+        for number, row in records_by_partition(outputs, self._routes):
+            topic, key, value, timestamp_ms, headers = row
+            self._produce(topic, key, value, number, max(timestamp_ms, 1), headers)
         if not self._begun:
             self._produce(
                 self._progress_topic, *fingerprint_record(self._identity), self._partition
@@ -201,18 +165,13 @@ class KafkaCommitter:
         value: bytes | None,
         partition: int,
         timestamp_ms: int = 0,  # the time of writing
-        headers: list[tuple[str, bytes]] | None = None,
+        headers: Headers | None = None,
     ) -> None:
         producer = self._opened()
         while True:
             try:
                 producer.produce(
-                    topic,
-                    value,
-                    key,
-                    partition,
-                    timestamp=timestamp_ms,
-                    headers=list(headers or ()),
+                    topic, value, key, partition, timestamp=timestamp_ms, headers=headers
                 )
             except BufferError:  # the client's queue is full: let it send
                 producer.poll(0.05)

@@ -18,8 +18,8 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from confluent_kafka import KafkaError, Message, Producer
 from sqlalchemy import Table
 
+from sinks.kafka_records import KafkaRecord
 from sinks.kafka_topics import ClientConfig, producer_config
-from sinks.kafka_transactions import KafkaRecord
 from sinks.postgres_connection import PostgresConnection, connect, reason_of
 from sinks.staging import StagedTable
 
@@ -95,7 +95,7 @@ class _KafkaLivePartition(StatelessSinkPartition[pa.RecordBatch]):
             for batch in items:
                 for topic, key, value, timestamp_ms, headers in self._records(batch):
                     self._producer.produce(
-                        topic, value, key, timestamp=timestamp_ms, headers=list(headers or ())
+                        topic, value, key, timestamp=timestamp_ms, headers=headers
                     )
         except BufferError:
             self._trouble.tell(f"{MAX_WAITING_RECORDS} of them are waiting already")

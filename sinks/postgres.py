@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity
-from schemas.tables import FLOWS, PROGRESS
+from schemas.tables import FLOWS, PROGRESS, WRITERS
 from sinks.fingerprint import check_fingerprint
 from sinks.group_commit import ExactlyOnceSink
 from sinks.postgres_connection import reachable, reason_of
@@ -50,7 +50,8 @@ def postgres_sink(
     """A sink for items `(lane, Output)`.
 
     Args:
-        identity: Whose progress.
+        identity: Whose progress; a second process of the same flow and version shuts out the
+            first.
         routes: Where each kind of output goes, by kind.
         url: libpq URL, `postgresql://…`; to a server or a pool that keeps sessions.
         partitions: Transactions on their way at a time.
@@ -64,7 +65,7 @@ def postgres_sink(
         )
         for kind, route in routes.items()
     }
-    return ExactlyOnceSink(lambda _name: PostgresCommitter(identity, tables, url), partitions)
+    return ExactlyOnceSink(lambda name: PostgresCommitter(identity, tables, url, name), partitions)
 
 
 def prepare_postgres(
@@ -88,7 +89,7 @@ def prepare_postgres(
         FlowError: The server cannot be reached, a table lacks columns or cannot be created,
             or the output was begun with other settings.
     """
-    tables = [FLOWS, PROGRESS, *(route.table for route in routes.values()), *other_tables]
+    tables = [FLOWS, PROGRESS, WRITERS, *(route.table for route in routes.values()), *other_tables]
     engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: reachable(url, autocommit=False),

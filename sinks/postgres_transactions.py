@@ -1,10 +1,12 @@
 """Writes rows and progress to PostgreSQL in transactions, for one sink partition.
 
-Why each row is there once: a transaction holds rows and the positions they reach. It
-moves each position only from the value this process last knew, so of two processes that
-write the same lane one moves no row, notices, and stops. When a connection is lost on the
-way, the positions tell whether the transaction took effect: they are all new, all old, or
-someone else's.
+Why each row is there once: a transaction holds rows and the positions they reach. Each
+sink partition has an epoch, a row of the table `writers`. Opening raises it, and each
+transaction first locks it as the value this process has raised it to. So a newer process
+waits for the transaction an older one has open, and reads positions that are final; the
+older one finds no row from then on, and stops. When a connection is lost on the way, the
+positions tell whether the transaction took effect: they are all new or all old. Anything
+else means that somebody changed the database itself, such as by restoring a backup.
 """
 
 import time
@@ -14,13 +16,13 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pyarrow as pa
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import BigInteger, bindparam, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
-from schemas.tables import FLOWS, PROGRESS
+from schemas.tables import FLOWS, PROGRESS, WRITERS
 from sinks.fingerprint import check_fingerprint, fingerprint_json
 from sinks.postgres_connection import (
     OUTAGE_S,
@@ -38,14 +40,31 @@ _OWN = (
     PROGRESS.c.flow == bindparam("own_flow"),
     PROGRESS.c.version == bindparam("own_version"),
 )
-# FOR UPDATE waits for a transaction of a predecessor that is just ending, and by lane, so
-# that two readers never wait for each other.
-_SELECT_POSITIONS = statement(
-    select(PROGRESS.c.lane, PROGRESS.c.position)
-    .where(*_OWN)
-    .order_by(PROGRESS.c.lane)
+_ONE = literal_column("1", BigInteger)
+_RAISE_EPOCH = statement(
+    insert(WRITERS)
+    .values(
+        flow=bindparam("own_flow"),
+        version=bindparam("own_version"),
+        partition=bindparam("own_partition"),
+        epoch=_ONE,
+    )
+    .on_conflict_do_update(
+        index_elements=list(WRITERS.primary_key), set_={"epoch": WRITERS.c.epoch + _ONE}
+    )
+    .returning(WRITERS.c.epoch)
+)
+_LOCK_EPOCH = statement(
+    select(WRITERS.c.epoch)
+    .where(
+        WRITERS.c.flow == bindparam("own_flow"),
+        WRITERS.c.version == bindparam("own_version"),
+        WRITERS.c.partition == bindparam("own_partition"),
+        WRITERS.c.epoch == bindparam("own_epoch"),
+    )
     .with_for_update()
 )
+_SELECT_POSITIONS = statement(select(PROGRESS.c.lane, PROGRESS.c.position).where(*_OWN))
 _MOVE_POSITION = statement(
     update(PROGRESS)
     .where(*_OWN, PROGRESS.c.lane == bindparam("own_lane"))
@@ -91,11 +110,18 @@ class PostgresCommitter:
         identity: Whose progress.
         tables: Where each kind of output goes, by kind.
         url: libpq URL.
+        name: Of the sink partition, such as `00`.
     """
 
-    def __init__(self, identity: FlowIdentity, tables: Mapping[str, StagedTable], url: str) -> None:
+    def __init__(
+        self, identity: FlowIdentity, tables: Mapping[str, StagedTable], url: str, name: str
+    ) -> None:
         self._identity = identity
-        self._own = {"own_flow": identity.name, "own_version": identity.version}
+        self._own: dict[str, str | int] = {
+            "own_flow": identity.name,
+            "own_version": identity.version,
+            "own_partition": name,
+        }
         self._tables = tables
         self._url = url
         self._connection: PostgresConnection | None = None
@@ -103,17 +129,19 @@ class PostgresCommitter:
         self._begun = False
 
     def open(self) -> Mapping[str, int]:
-        """Connect and read the positions.
+        """Connect, shut out predecessors, and read the positions.
 
         Raises:
-            FlowError: The server does not answer, another process holds the positions, or
-                the progress belongs to other settings.
+            FlowError: The server does not answer, a predecessor's transaction does not end,
+                or the progress belongs to other settings, which shuts nobody out.
         """
         self._connection = reachable(self._url)
         try:
             self._stage(self._connection)
-            self._check_fingerprint(self._connection)
-            self._positions = self._read_positions(self._connection)
+            with self._connection.transaction():
+                raised = self._connection.execute(_RAISE_EPOCH, self._own).fetchone()
+                self._check_fingerprint(self._connection)
+                self._positions = self._read_positions(self._connection)
         except psycopg.OperationalError as error:
             raise FlowError(
                 f"PostgreSQL does not tell how far flow {self._identity.name}, version "
@@ -122,14 +150,15 @@ class PostgresCommitter:
                 "granted, first end the process that holds it: a former run of this flow that "
                 "is suspended, or its session (pg_locks, pg_terminate_backend).",
             ) from error
+        self._own["own_epoch"] = raised[0] if raised else 0
         return self._positions
 
     def commit(self, outputs: Sequence[Output]) -> None:
         """See `Committer`.
 
         Raises:
-            FlowError: Another process writes the same lanes, or the server was away for
-                too long.
+            FlowError: Another process has taken over, the server was away for too long, or
+                it has lost what was written.
             psycopg.Error: The server refuses the rows.
         """
         moves = {
@@ -179,9 +208,9 @@ class PostgresCommitter:
             batches[output.kind].append(output.rows)
         with connection.transaction(), connection.cursor() as cursor:
             failpoints.reached("postgres.before_write")
+            self._lock_epoch(connection)
             if not self._begun:
                 self._claim(connection)
-            # Positions first: their row locks make a rival wait before it touches a row.
             self._move(cursor, moves)
             for kind in sorted(batches):
                 self._tables[kind].write(cursor, batches[kind])
@@ -199,16 +228,28 @@ class PostgresCommitter:
             if parameters:
                 cursor.executemany(query, parameters)
                 if cursor.rowcount != len(parameters):
-                    raise self._taken_over(moves)
+                    raise self._changed_outside(moves)
 
     def _took_effect(self, connection: PostgresConnection, moves: Mapping[str, _Move]) -> bool:
-        stored = self._read_positions(connection)
+        with connection.transaction():
+            self._lock_epoch(connection)
+            stored = self._read_positions(connection)
         found = {lane: stored.get(lane) for lane in moves}
         if found == {lane: move.after for lane, move in moves.items()}:
             return True
         if found == {lane: move.before for lane, move in moves.items()}:
             return False
-        raise self._taken_over(moves)
+        raise self._changed_outside(moves)
+
+    def _lock_epoch(self, connection: PostgresConnection) -> None:
+        if connection.execute(_LOCK_EPOCH, self._own).fetchone() is None:
+            raise FlowError(
+                f"Another process writes flow {self._identity.name}, version "
+                f"{self._identity.version}, in PostgreSQL (it has taken over partition "
+                f"{self._own['own_partition']} of the sink)",
+                "Run each flow and version once; if no other one runs, start this one again. "
+                "Nothing is lost or repeated.",
+            )
 
     def _claim(self, connection: PostgresConnection) -> None:
         fingerprint = fingerprint_json(self._identity)
@@ -220,19 +261,18 @@ class PostgresCommitter:
         check_fingerprint(self._identity, row[0] if row else None)
 
     def _read_positions(self, connection: PostgresConnection) -> dict[str, int]:
-        with connection.transaction():
-            return dict(connection.execute(_SELECT_POSITIONS, self._own).fetchall())
+        return dict(connection.execute(_SELECT_POSITIONS, self._own).fetchall())
 
     def _stage(self, connection: PostgresConnection) -> None:
         with connection.transaction(), connection.cursor() as cursor:
             for table in self._tables.values():
                 table.create(cursor)
 
-    def _taken_over(self, moves: Mapping[str, _Move]) -> FlowError:
+    def _changed_outside(self, moves: Mapping[str, _Move]) -> FlowError:
         return FlowError(
-            f"Another process writes flow {self._identity.name}, version "
-            f"{self._identity.version}, in PostgreSQL (lanes {', '.join(sorted(moves))} were "
-            "moved by someone else)",
-            "Run each flow and version once; if no other one runs, start this one again. "
-            "Nothing is lost or repeated.",
+            f"The table {PROGRESS.name} in PostgreSQL does not say what flow "
+            f"{self._identity.name}, version {self._identity.version}, has written there "
+            f"(lanes {', '.join(sorted(moves))})",
+            "A backup was restored, a server took over that lagged behind, or someone changed "
+            "the table. Start the flow again: it goes on, or tells what is missing.",
         )

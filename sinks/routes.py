@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from schemas.stream import Output
+from sinks.kafka_records import KafkaRecord
 from sinks.kafka_topics import TopicSpec
-from sinks.kafka_transactions import KafkaRecord
 
 __all__ = ["AsideRoute", "MessageRoute", "result_topic"]
 
@@ -33,15 +32,15 @@ class MessageRoute:
     """Rows as encoded messages, each to the topic that one of its columns names.
 
     Attributes:
-        topic_by: column that chooses the topic.
-        topic_of: topic by that column's value.
+        topic_by: column that chooses the topic; None where there is only one.
+        topic_of: topic by that column's value; by anything where there is only one.
         key: column with the business key.
         time: column with the record's timestamp.
         encode: (n,) rows to (n,) values.
         partitions: of each topic.
     """
 
-    topic_by: str
+    topic_by: str | None
     topic_of: Mapping[str, str]
     key: str
     time: str
@@ -53,15 +52,15 @@ class MessageRoute:
         """The topics, kept for ever unless their owner decides otherwise."""
         return dict.fromkeys(self.topic_of.values(), result_topic(self.partitions))
 
-    def records(self, output: Output) -> Iterator[KafkaRecord]:
+    def records(self, rows: pa.RecordBatch) -> Iterator[KafkaRecord]:
         """One record per row."""
-        return self.encoded(output.rows)
-
-    def encoded(self, rows: pa.RecordBatch) -> Iterator[KafkaRecord]:
-        """One record per row."""
+        if self.topic_by is None:
+            topics = list(self.topic_of.values()) * rows.num_rows
+        else:
+            topics = [self.topic_of[name] for name in rows[self.topic_by].to_pylist()]
         return map(
             KafkaRecord,
-            [self.topic_of[name] for name in rows[self.topic_by].to_pylist()],
+            topics,
             rows[self.key].cast(pa.binary()).to_pylist(),
             self.encode(rows).to_pylist(),
             rows[self.time].cast(pa.int64()).to_pylist(),
@@ -92,9 +91,9 @@ class AsideRoute:
         config = {**_KEEP_ALL, "max.message.bytes": str(_LARGEST_ASIDE_BYTES)}
         return {self.topic: TopicSpec(self.partitions, config)}
 
-    def records(self, output: Output) -> Iterator[KafkaRecord]:
+    def records(self, rows: pa.RecordBatch) -> Iterator[KafkaRecord]:
         """One record per row."""
-        columns = {name: output.rows[name] for name in self.headers}
+        columns = {name: rows[name] for name in self.headers}
         texts = [
             (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column)
             .cast(pa.string())
@@ -103,12 +102,12 @@ class AsideRoute:
             for column in columns.values()
         ]
         headers = [list(zip(columns, row, strict=True)) for row in zip(*texts, strict=True)]
-        n = output.rows.num_rows
+        n = rows.num_rows
         return map(
             KafkaRecord,
             [self.topic] * n,
-            output.rows[self.key].cast(pa.binary()).to_pylist() if self.key else [None] * n,
-            output.rows["value"].to_pylist(),
-            output.rows[self.time].cast(pa.int64()).fill_null(0).to_pylist(),
+            rows[self.key].cast(pa.binary()).to_pylist() if self.key else [None] * n,
+            rows["value"].to_pylist(),
+            rows[self.time].cast(pa.int64()).fill_null(0).to_pylist(),
             headers,
         )

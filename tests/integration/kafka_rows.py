@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from schemas.stream import FlowIdentity, Output
+from schemas.stream import FlowIdentity, Output, lane_name
 from sinks.group_commit import GroupCommitPartition
 from sinks.kafka import KafkaRecord, TopicSpec, kafka_sink, prepare_kafka
+from sinks.kafka_records import Headers
 from tests.real.kafka_client import Kafka
 
 PARTITIONS = 3
@@ -18,7 +19,7 @@ T0_MS = 1_700_000_000_000
 
 @dataclass
 class Route:
-    """Rows are numbers; key, value and headers say which."""
+    """Rows are numbers; key, value and headers say which, and of which lane."""
 
     topic: str
 
@@ -26,10 +27,10 @@ class Route:
     def topics(self) -> Mapping[str, TopicSpec]:
         return {self.topic: TopicSpec(PARTITIONS, {"retention.ms": "-1"})}
 
-    def records(self, output: Output) -> Iterable[KafkaRecord]:
-        for value in output.rows["value"].to_pylist():
+    def records(self, rows: pa.RecordBatch) -> Iterable[KafkaRecord]:
+        for value, lane in zip(rows["value"].to_pylist(), rows["lane"].to_pylist(), strict=True):
             text = str(value).encode()
-            headers = [("lane", output.lane.encode())] if value % 2 else None
+            headers: Headers | None = [("lane", lane.encode())] if value % 2 else None
             yield KafkaRecord(self.topic, b"k" + text, text, T0_MS + value, headers)
 
 
@@ -59,19 +60,23 @@ class Setup:
         )
 
     def partition(self, name: str = "00") -> GroupCommitPartition:
+        """A partition that is open."""
         sink = kafka_sink(
             self.identity,
             self.routes,
             client_config=self.client_config,
             progress_topic=self.progress_topic,
         )
-        return sink.build_part("out", name, None)
+        partition = sink.build_part("out", name, None)
+        partition.snapshot()
+        return partition
 
 
 def item(values: Sequence[int], lane: int = 0, kind: str = "results") -> Output:
     """Rows whose value is their position."""
     positions = np.array(values, np.int64)
-    rows = pa.record_batch({"value": positions})
+    names = [lane_name(kind, lane)] * len(positions)
+    rows = pa.record_batch({"value": positions, "lane": names})
     return Output(kind, lane, positions, int(positions[-1]), rows)
 
 

@@ -58,8 +58,11 @@ def at(position: int, output: Output) -> Output:
     return Output(output.kind, output.partition, positions, position, output.rows)
 
 
-def partition(url: str, flow: FlowIdentity = FLOW) -> GroupCommitPartition:
-    return postgres_sink(flow, ROUTES, url=url).build_part("out", "00", None)
+def partition(url: str, flow: FlowIdentity = FLOW, name: str = "00") -> GroupCommitPartition:
+    """A partition that is open."""
+    sink = postgres_sink(flow, ROUTES, url=url).build_part("out", name, None)
+    sink.snapshot()
+    return sink
 
 
 def query(url: str, text: str) -> list[tuple[Any, ...]]:

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 
 from schemas import failpoints
-from schemas.stream import Output
 from sinks.kafka import KafkaRecord
 from tests.integration.kafka_rows import Route, Setup, item, values
 from tests.real.kafka import KafkaBroker
@@ -57,6 +58,27 @@ def test_the_broker_restarts_under_load(kafka_broker: KafkaBroker, setup: Setup,
     assert values(kafka_broker, setup.topic) == [everything, everything, []]
 
 
+def test_clients_find_their_only_broker_again(kafka_broker: KafkaBroker, setup: Setup) -> None:
+    """Some releases of the client lose it when it leaves the metadata before it stops."""
+    config = {
+        **setup.client_config,
+        "topic.metadata.refresh.interval.ms": 10,  # one must meet the last moments of the broker
+        "log_level": 0,
+    }
+    clients = [Producer(config) for _ in range(60)]
+    for client in clients:
+        client.produce(setup.topic, b"1")
+    assert [client.flush(30) for client in clients] == [0] * len(clients)
+    kafka_broker.restart()
+    for client in clients:
+        client.produce(setup.topic, b"2")
+    deadline_s = time.monotonic() + 30
+    left = [client.flush(max(deadline_s - time.monotonic(), 0.1)) for client in clients]
+    for client in clients:
+        client.purge()
+    assert left == [0] * len(clients)
+
+
 @dataclass
 class InterruptedRoute(Route):
     """After its first record, lets the broker pause for two seconds, once."""
@@ -64,8 +86,8 @@ class InterruptedRoute(Route):
     broker: KafkaBroker
     paused: bool = False
 
-    def records(self, output: Output) -> Iterable[KafkaRecord]:
-        for record in super().records(output):
+    def records(self, rows: pa.RecordBatch) -> Iterable[KafkaRecord]:
+        for record in super().records(rows):
             yield record
             if not self.paused:
                 self.paused = True

@@ -9,10 +9,11 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
 from schemas.tables import LATE, PROGRESS, REJECTED_SCHEMA
-from sinks.postgres import prepare_postgres
+from sinks.postgres import postgres_sink, prepare_postgres
 from tests.integration.postgres_rows import (
     FLOW,
     MS,
@@ -99,33 +100,83 @@ def test_a_row_with_a_lower_revision_replaces_nothing(url: str) -> None:
     assert query(url, "SELECT revision, close FROM candles") == [(2, Decimal(13))]
 
 
-def test_a_zombie_writes_nothing_and_stops(url: str) -> None:
+@pytest.mark.parametrize("begun", [True, False], ids=["in the lane", "before the lane begins"])
+@pytest.mark.parametrize("first", ["zombie", "successor"])
+def test_the_newer_of_two_goes_on_whoever_writes_first(url: str, first: str, begun: bool) -> None:
     zombie = partition(url)
-    zombie.write_batch([candles([1])])
-    zombie.snapshot()
+    if begun:
+        zombie.write_batch([candles([1])])
+        zombie.snapshot()
     successor = partition(url)
-    successor.write_batch([candles([2])])
-    successor.snapshot()
-    zombie.write_batch([candles([2, 3], close="666")])
+    if first == "successor":
+        successor.write_batch([candles([1, 2])])
+        successor.snapshot()
+    zombie.write_batch([candles([2, 3], close="666", revision=9)])
     with pytest.raises(FlowError, match=r"Another process writes flow candles, version 1.*00"):
         zombie.snapshot()
     zombie.close()
-    successor.write_batch([candles([3])])
+    successor.write_batch([candles([1, 2]), candles([3])])
     successor.close()
     assert query(url, "SELECT DISTINCT close FROM candles") == [(Decimal("1.5"),)]
     assert minutes(url) == [1, 2, 3]
 
 
-def test_of_two_that_begin_a_lane_one_stops(url: str) -> None:
-    one, two = partition(url), partition(url)
-    one.write_batch([candles([1])])
-    one.snapshot()
-    two.write_batch([candles([1], close="666", revision=9)])
+@pytest.mark.parametrize("begun", [True, False], ids=["in the lane", "before the lane begins"])
+def test_opening_waits_for_the_transaction_of_a_predecessor(
+    url: str, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    zombie = partition(url)
+    if begun:
+        zombie.write_batch([candles([1])])
+        zombie.snapshot()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def reached(name: str) -> None:
+        if name == "postgres.between_write_and_commit" and not inside.is_set():
+            inside.set()
+            go_on.wait(20)
+
+    monkeypatch.setattr(failpoints, "reached", reached)
+    zombie.write_batch([candles([2])])
+    assert inside.wait(20)
+    successor = postgres_sink(FLOW, ROUTES, url=url).build_part("out", "00", None)
+    successor.write_batch([candles([2, 3])])
+    opened = threading.Thread(target=successor.snapshot)
+    opened.start()
+    opened.join(0.3)
+    assert opened.is_alive()
+    assert positions(url) == ({"results-00": 1} if begun else {})
+    go_on.set()
+    opened.join(20)
+    zombie.write_batch([candles([3, 4], close="666", revision=9)])
     with pytest.raises(FlowError, match="Another process"):
-        two.snapshot()
-    two.close()
+        zombie.snapshot()
+    zombie.close()
+    successor.close()
+    assert minutes(url) == ([1, 2, 3] if begun else [2, 3])
+    assert query(url, "SELECT DISTINCT close FROM candles") == [(Decimal("1.5"),)]
+
+
+def test_the_other_partition_of_a_sink_is_no_rival(url: str) -> None:
+    one, two = partition(url), partition(url, name="01")
+    one.write_batch([candles([1])])
+    two.write_batch([candles([1], lane=1)])
     one.close()
-    assert query(url, "SELECT close FROM candles") == [(Decimal("1.5"),)]
+    two.close()
+    assert positions(url) == {"results-00": 1, "results-01": 1}
+
+
+def test_a_database_that_lost_what_was_written_is_noticed(url: str) -> None:
+    sink = partition(url)
+    sink.write_batch([candles([1])])
+    sink.snapshot()
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE progress SET position = 0")
+    sink.write_batch([candles([2])])
+    with pytest.raises(FlowError, match=r"progress in PostgreSQL does not say .*results-00"):
+        sink.snapshot()
+    sink.close()
+    assert minutes(url) == [1]
 
 
 def test_other_settings_are_refused_before_anything_is_written(url: str) -> None:
@@ -143,6 +194,8 @@ def test_other_settings_are_refused_before_anything_is_written(url: str) -> None
     )
     with pytest.raises(FlowError, match="shards was 8"):
         partition(url, changed)
+    # Who is refused shuts nobody out.
+    assert query(url, "SELECT epoch FROM writers") == [(1,)]
     other_version = FlowIdentity("candles", "2", changed.fingerprint)
     prepare_postgres(other_version, ROUTES, url=url)
     assert query(url, "SELECT count(*) FROM flows") == [(1,)]
@@ -150,7 +203,7 @@ def test_other_settings_are_refused_before_anything_is_written(url: str) -> None
 
 def test_two_that_begin_a_version_with_different_settings(url: str) -> None:
     one = partition(url)
-    two = partition(url, FlowIdentity("candles", "1", {"shards": 4}))
+    two = partition(url, FlowIdentity("candles", "1", {"shards": 4}), name="01")
     one.write_batch([candles([1])])
     one.snapshot()
     two.write_batch([candles([1], lane=1)])

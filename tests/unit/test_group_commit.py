@@ -61,6 +61,18 @@ class StoreCommitter:
         self.closed = True
 
 
+class SlowToOpen(StoreCommitter):
+    """Opens when told to."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.may_open = threading.Event()
+
+    def open(self) -> Mapping[str, int]:
+        assert self.may_open.wait(WAIT_S)
+        return super().open()
+
+
 def item(positions: Sequence[int], lane: int = 0, position: int | None = None) -> Output:
     """Rows whose value is ten times their position."""
     values = np.array(positions, np.int64)
@@ -206,8 +218,12 @@ def test_a_committer_that_does_not_open_is_closed() -> None:
             raise RuntimeError("no store")
 
     committer = Broken(Store())
+    partition = GroupCommitPartition("00", committer)
     with pytest.raises(RuntimeError, match="no store"):
-        GroupCommitPartition("00", committer)
+        partition.snapshot()
+    with pytest.raises(RuntimeError, match="no store"):
+        partition.write_batch([item([1])])
+    partition.close()
     assert committer.closed
 
 
@@ -218,8 +234,55 @@ def test_an_output_that_has_lost_what_the_recovery_store_knows_is_refused() -> N
     known = partition.snapshot()
     partition.close()
     GroupCommitPartition("00", StoreCommitter(store), known).close()
+    committer = SlowToOpen(Store())
+    partition = GroupCommitPartition("00", committer, known)
+    partition.write_batch([item([3])])
+    committer.may_open.set()
     with pytest.raises(FlowError, match=r"up to 2, but the output holds it up to nothing"):
-        GroupCommitPartition("00", StoreCommitter(Store()), known)
+        partition.snapshot()
+    partition.close()
+    assert committer.store.rows == []
+
+
+def test_writing_does_not_wait_for_the_store_to_open() -> None:
+    store = Store()
+    store.positions = {"results-00": 2}
+    committers = [SlowToOpen(store), SlowToOpen(Store())]
+    partitions = [GroupCommitPartition("00", committer) for committer in committers]
+    for partition in partitions:  # as Bytewax does at a first start: build, write, build, write
+        partition.write_batch([item([1, 2]), item([2, 3])])
+    waiting = threading.Thread(target=partitions[0].snapshot)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    for committer in reversed(committers):
+        committer.may_open.set()
+    waiting.join(WAIT_S)
+    assert store.rows == [("results-00", 30)], "what was stored before is dropped"
+    assert [dict(partition.snapshot()) for partition in partitions] == [{"results-00": 3}] * 2
+    for partition in partitions:
+        partition.close()
+
+
+def test_closing_while_the_store_opens_stores_what_is_queued() -> None:
+    committer = SlowToOpen(Store())
+    partition = GroupCommitPartition("00", committer)
+    partition.write_batch([item([1])])
+    threading.Timer(0.1, committer.may_open.set).start()
+    partition.close()
+    assert committer.store.positions == {"results-00": 1}
+    assert committer.closed
+
+
+def test_what_comes_together_leaves_together() -> None:
+    store = Store()
+    partition = GroupCommitPartition("00", StoreCommitter(store))
+    partition.snapshot()
+    for position in range(1, 21):
+        partition.write_batch([item([position], lane=n) for n in range(8)])
+        partition.snapshot()
+    assert store.transactions == [8] * 20
+    partition.close()
 
 
 def test_partitions_are_permanent() -> None:
