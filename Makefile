@@ -1,12 +1,14 @@
 # make run   the candles flow on embedded defaults; needs Python 3.11 or 3.12 and make
 # make test  every test that is not marked slow, on real Kafka and PostgreSQL
-# make crash more than 100 kills at every kind of moment, outages and zombies: a quarter of an hour
+# make crash more than 100 kills at every kind of moment, outages and zombies: a quarter of an hour;
+#            other plans and logs with SEED=100
 # make bench throughput, profile, latency and memory into benchmarks/results: half an hour
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 VENV ?= .venv
 BIN := $(VENV)/bin
 DATA_DIR ?= .data
+SEED ?= 0
 export DATA_DIR
 
 .PHONY: run test crash lint proto lock clean bench bench-short
@@ -19,7 +21,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 crash: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/crash -m "slow or not slow"
+	$(BIN)/python -m pytest tests/crash -m "slow or not slow" --crash-seed $(SEED) --crash-report benchmarks/results/crash.txt
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,19 +3,24 @@
 A crash test must hit the gap between two steps, not only random moments. `configure` arms
 points; `reached` stands in the code between the steps and kills its own process with
 SIGKILL when its point is due: no handler, no clean-up, no flush, as in a power cut.
+A point can also make its thread wait, so that another gets ahead of it before it dies.
 Without `configure` a point costs one look at an empty dict.
 """
 
 import os
+import re
 import signal
 import threading
+import time
 
 from schemas.errors import FlowError
 
 __all__ = ["configure", "reached"]
 
 _left: dict[str, int] = {}
+_wait_s: dict[str, float] = {}
 _lock = threading.Lock()
+_PART = re.compile(r"(?P<name>[^:~]+)(:(?P<count>0*[1-9][0-9]*)|~(?P<wait_s>[0-9]+(\.[0-9]+)?))")
 
 
 def configure(spec: str | None) -> None:
@@ -23,32 +28,39 @@ def configure(spec: str | None) -> None:
 
     Args:
         spec: `name:count` or several of them with commas between, such as
-            `kafka.before_write:3`: die the third time that point is reached. None or an
-            empty text disarms all.
+            `kafka.before_write:3`: die the third time that point is reached; or
+            `name~seconds`: wait for so long each time. None or an empty text disarms all.
 
     Raises:
         FlowError: The text has another form.
     """
     armed: dict[str, int] = {}
-    for part in (spec or "").split(","):
-        if not part.strip():
-            continue
-        name, _, count = part.strip().partition(":")
-        if not name or not count.isdecimal() or int(count) < 1:
+    waits: dict[str, float] = {}
+    for part in filter(None, map(str.strip, (spec or "").split(","))):
+        found = _PART.fullmatch(part)
+        if found is None:
             raise FlowError(
-                f"The failpoint {part.strip()!r} cannot be read",
-                "Write name:count with a count from 1, such as kafka.before_write:3.",
+                f"The failpoint {part!r} cannot be read",
+                "Write name:count with a count from 1, such as kafka.before_write:3, or "
+                "name~seconds.",
             )
-        armed[name] = int(count)
+        if found["count"]:
+            armed[found["name"]] = int(found["count"])
+        else:
+            waits[found["name"]] = float(found["wait_s"])
     with _lock:
         _left.clear()
         _left.update(armed)
+        _wait_s.clear()
+        _wait_s.update(waits)
 
 
 def reached(name: str) -> None:
-    """Die here if it is time to."""
-    if not _left:
+    """Wait or die here if it is time to."""
+    if not _left and not _wait_s:
         return
+    if name in _wait_s:
+        time.sleep(_wait_s[name])
     with _lock:
         left = _left.get(name, 0) - 1
         if left < 0:

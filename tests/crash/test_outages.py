@@ -7,17 +7,17 @@ from typing import Protocol
 
 import pytest
 
-from tests import candles_io as io
-from tests.crash.candles_case import CandlesCase
+from tests.crash.case import SinkCase
+from tests.crash.cases import CASES
 from tests.crash.harness import DISTURBED, Tally, compare, prove, run_plan
 from tests.crash.plan import Step
 from tests.real.flows import FlowProcess
 from tests.real.kafka import KafkaBroker
 from tests.real.postgres import PostgresServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("flow", CASES)]
 
-Candles = Callable[..., CandlesCase]
+NewCase = Callable[..., SinkCase]
 _OUTAGES = 3
 
 
@@ -27,7 +27,7 @@ class Server(Protocol):
 
 
 def test_a_lost_recovery_store_costs_time_only(
-    candles: Candles, tmp_path: Path, tally: Tally
+    new_case: NewCase, tmp_path: Path, tally: Tally, first_seed: int, flow: str
 ) -> None:
     plan = [
         Step(after_s=1.0),
@@ -36,22 +36,34 @@ def test_a_lost_recovery_store_costs_time_only(
         Step(processes=2, after_s=0.5, forget=True),
         Step(forget=True),
     ]
-    prove(candles(seed=31, records=12_000), plan, tmp_path, tally)
+    prove(new_case(flow, seed=first_seed + 31, records=12_000), plan, tmp_path, tally)
 
 
 def test_a_killed_broker_stops_nothing(
-    kafka_broker: KafkaBroker, candles: Candles, tmp_path: Path, tally: Tally
+    kafka_broker: KafkaBroker,
+    new_case: NewCase,
+    tmp_path: Path,
+    tally: Tally,
+    first_seed: int,
+    flow: str,
 ) -> None:
-    _take_away(kafka_broker, candles(seed=32, records=24_000), tmp_path, tally)
+    case = new_case(flow, seed=first_seed + 32, records=24_000)
+    _take_away("Kafka", kafka_broker, case, tmp_path, tally)
 
 
 def test_a_killed_database_stops_nothing(
-    postgres: PostgresServer, candles: Candles, tmp_path: Path, tally: Tally
+    postgres: PostgresServer,
+    new_case: NewCase,
+    tmp_path: Path,
+    tally: Tally,
+    first_seed: int,
+    flow: str,
 ) -> None:
-    _take_away(postgres, candles(seed=33, records=24_000), tmp_path, tally)
+    case = new_case(flow, seed=first_seed + 33, records=24_000)
+    _take_away("PostgreSQL", postgres, case, tmp_path, tally)
 
 
-def _take_away(server: Server, case: CandlesCase, directory: Path, tally: Tally) -> None:
+def _take_away(name: str, server: Server, case: SinkCase, directory: Path, tally: Tally) -> None:
     """Kill and start `server` under a running flow, which must live through it."""
     case.grow(0.1)
     flow = FlowProcess(
@@ -60,23 +72,25 @@ def _take_away(server: Server, case: CandlesCase, directory: Path, tally: Tally)
         env=case.env(DISTURBED),
         recovery_dir=directory / "recovery",
     )
+    tally.starts += 1
     try:
-        _wait(flow, lambda: io.count(case.url(DISTURBED), "candles") > 0)  # both sinks work
+        _wait(flow, lambda: all(case.positions(DISTURBED).values()))  # both sinks work
         for outage in range(_OUTAGES):
             _grow_and_wait(flow, case, 0.1 + 0.8 * (outage + 1) / _OUTAGES)
             server.kill()
             time.sleep(1.5)
             server.start()
+            tally.outages[name] += 1
         _grow_and_wait(flow, case, 0.95)
         flow.terminate()
         assert flow.wait(60) == 0, flow.output()
     finally:
         flow.kill9()
-    tally.runs += 1
+    tally.stops += 1
     compare(case, directory, tally, run_plan(case, [Step()], directory, tally))
 
 
-def _grow_and_wait(flow: FlowProcess, case: CandlesCase, share: float) -> None:
+def _grow_and_wait(flow: FlowProcess, case: SinkCase, share: float) -> None:
     before = case.written(DISTURBED)
     case.grow(share)
     _wait(flow, lambda: case.written(DISTURBED) > before)

@@ -162,7 +162,7 @@ def test_a_start_does_not_wait_for_ever_for_a_zombie_in_the_middle_of_a_copy(
     reason = r"how far flow candles.*lock timeout.*suspended"
     with psycopg.connect(postgres_url) as zombie:
         zombie.execute("CREATE TEMPORARY TABLE staging (n int)")
-        zombie.execute("UPDATE progress SET position = position + 1")
+        zombie.execute("SELECT FROM writers FOR UPDATE")
         with (
             zombie.cursor().copy("COPY staging FROM STDIN"),
             pytest.raises(FlowError, match=reason),

@@ -6,13 +6,12 @@ import urllib.request
 from pathlib import Path
 
 import psycopg
-import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.market_pb2 import Decimal, OrderExecutionReport, Trade
 from tests import candles_io as io
 from tests.oracle import Rule, T
-from tests.real.flows import FlowProcess, kill_plan, run_with_kills
+from tests.real.flows import FlowProcess
 from tests.real.kafka_client import Kafka
 from tests.real.process import free_port
 
@@ -90,45 +89,6 @@ def test_a_lost_recovery_store_after_a_finite_run_leaves_no_stale_candle(
     assert code == 0, output
     stored = io.table_rows(postgres_url)
     assert stored == io.final(io.expected(logs, RULE))
-
-
-def test_ten_kills_lose_nothing_and_repeat_nothing(
-    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
-) -> None:
-    logs = io.random_log(3, 60_000, keys=40)
-    kafka.create_topic(topic, len(logs))
-    env = io.settings(kafka, topic, postgres_url, INTERVALS="1m")
-    live = {k: v for k, v in env.items() if k != "STOP_AT_END"}
-    plan = kill_plan(20, 10, delay_s=(2.0, 6.0))
-    fed = [0]
-
-    def feed(step: int) -> None:
-        """Let the log grow while the flow is being killed."""
-        upto = [len(log) * min(10, step + 2) // 10 for log in logs]
-        start = [len(log) * fed[0] // 10 for log in logs]
-        fed[0] = min(10, step + 2)
-        io.produce(kafka, topic, [log[a:b] for log, a, b in zip(logs, start, upto, strict=True)])
-
-    recovery = tmp_path / "recovery"
-    steps = []
-    for number, step in enumerate(plan):
-        feed(number if step.kill_after_s is not None else 10)
-        steps += run_with_kills(
-            "dataflows.candles", [step], directory=tmp_path, env=live, recovery_dir=recovery
-        )
-    print(steps)
-    expected = io.expected(logs, RULE)
-    assert io.kafka_rows(kafka, f"{topic}-out") == expected, steps
-    assert io.table_rows(postgres_url) == io.final(expected), steps
-    # byte for byte: an undisturbed run into an output of its own
-    calm = io.settings(kafka, topic, "off", OUTPUT_TOPIC=f"{topic}-calm")
-    code, output = io.run(tmp_path, calm, name="calm")
-    assert code == 0, output
-    for suffix in ("", ".late", ".rejected"):
-        ours, theirs = (kafka.read(f"{topic}-{name}{suffix}") for name in ("out", "calm"))
-        assert [[(r.key, r.value, r.timestamp_ms, r.headers) for r in part] for part in ours] == [
-            [(r.key, r.value, r.timestamp_ms, r.headers) for r in part] for part in theirs
-        ]
 
 
 def _with_bad_ones(logs: list[list[T]]) -> tuple[dict[int, tuple[str, bytes | None]], list]:
@@ -375,35 +335,3 @@ def test_lag_tools_see_the_flow_and_metrics_count_every_record(
     parts = ("tidemark_aggregated_records", "tidemark_late_records", "tidemark_source_rejected")
     assert [total(name) for name in parts][2] == 1
     assert sum(total(name) for name in parts) == read, "aggregated + late + rejected = read"
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_in_full_flight_ends_cleanly_and_replays_nothing(
-    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path, workers: int
-) -> None:
-    logs = io.random_log(6, 20_000)
-    kafka.create_topic(topic, len(logs))
-    io.produce(kafka, topic, logs)
-    env = io.settings(kafka, topic, postgres_url, STOP_AT_END="0")
-    flow = FlowProcess(
-        "dataflows.candles", log=tmp_path / "log", env=env, workers=workers,
-        recovery_dir=tmp_path / "recovery",
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while not _exists(kafka, f"{topic}-out"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(0.3)
-        flow.terminate()
-        assert flow.wait(30) == 0, flow.output()
-    finally:
-        flow.kill9()
-    env["STOP_AT_END"] = "1"
-    code, output = io.run(
-        tmp_path, env, workers=3 - workers, recovery=tmp_path / "recovery", name="rest"
-    )
-    assert code == 0, output
-    expected = io.expected(logs, RULE)
-    assert io.kafka_rows(kafka, f"{topic}-out") == expected
-    assert io.table_rows(postgres_url) == io.final(expected)

@@ -1,4 +1,4 @@
-"""The harness that runs, kills and restarts flows, tried on a flow that counts into a file."""
+"""Flows as processes, tried on one that counts into a file."""
 
 import json
 import os
@@ -11,14 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.flows import (
-    Cluster,
-    FlowFailedError,
-    FlowProcess,
-    Step,
-    kill_plan,
-    run_with_kills,
-)
+from tests.real.flows import Cluster, FlowProcess
 
 COUNTING_FLOW = """
 import json, os
@@ -33,7 +26,6 @@ print(json.dumps(dict(os.environ)), flush=True)
 class Count(StatefulSourcePartition):
     def __init__(self, state): self.at = state or 0
     def next_batch(self):
-        if os.environ.get("FAIL"): raise ValueError("told to fail")
         if self.at == int(os.environ["LIMIT"]):
             if os.environ.get("STOP_AT_END"): raise StopIteration
             return []
@@ -86,28 +78,6 @@ def test_sigterm_reaches_a_flow(env: Mapping[str, str], tmp_path: Path) -> None:
         time.sleep(0.02)
     flow.terminate()
     assert flow.wait(30) == -signal.SIGTERM
-
-
-def test_a_plan_depends_on_its_seed_alone() -> None:
-    plan = kill_plan(7, 3)
-    assert plan == kill_plan(7, 3) != kill_plan(8, 3)
-    assert eval(repr(plan)) == plan
-    assert [step.kill_after_s is None for step in plan] == [False, False, False, True]
-
-
-def test_kills_do_not_disturb_a_flow_that_recovers(env: Mapping[str, str], tmp_path: Path) -> None:
-    plan = kill_plan(1, 3, layouts=[(1, 1), (1, 2), (2, 1)], delay_s=(0.5, 1.5))
-    log = run_with_kills("counting", plan, directory=tmp_path, env=env, snapshot_interval_s=0)
-    assert log == plan
-    assert [step.outcome for step in log] == ["killed"] * 3 + ["ended with 0"]
-    assert counted(env) == list(range(1, LIMIT + 1))
-
-
-def test_a_flow_that_fails_shows_its_plan_and_output(
-    env: Mapping[str, str], tmp_path: Path
-) -> None:
-    with pytest.raises(FlowFailedError, match=r"(?s)Step\(.*told to fail"):
-        run_with_kills("counting", [Step(1, 1, 30.0)], directory=tmp_path, env={**env, "FAIL": "1"})
 
 
 def test_a_cluster_works_together(env: Mapping[str, str], tmp_path: Path) -> None:

@@ -1,34 +1,24 @@
-"""Flows as the processes they are in production, and plans that kill them.
+"""Flows as the processes they are in production.
 
 Contract: a flow sees PATH, HOME, PYTHONPATH and what the test passes, nothing else of the
-environment; it writes its output to files; it never outlives the tests. A plan is a pure
-function of its seed, its printed form is Python, and passing it back runs the same steps
-again (the moments at which the kills hit the work still depend on the machine).
+environment; it writes its output to files; it never outlives the tests. Plans that kill and
+restart flows are in `tests/crash`.
 """
 
 import os
-import random
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bytewax.recovery import init_db_dir
 
 from tests.real.process import HOST, Child, free_port
 
-__all__ = ["Cluster", "FlowFailedError", "FlowProcess", "Step", "kill_plan", "run_with_kills"]
+__all__ = ["Cluster", "FlowProcess"]
 
 _REPOSITORY = Path(__file__).parents[2]
-
-Layout = tuple[int, int]
-"""Number of processes, number of workers in each."""
-
-
-class FlowFailedError(AssertionError):
-    """A flow ended where it should not have, or did not end; the message holds the plan."""
 
 
 class FlowProcess:
@@ -171,99 +161,7 @@ class Cluster:
         return "\n".join(process.output() for process in self.processes)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One start of the flow.
-
-    Attributes:
-        processes: how many processes.
-        workers: worker threads in each.
-        kill_after_s: seconds from start to SIGKILL; None to let it finish by itself.
-        outcome: what came of it, for the reader of a log; no part of the plan.
-    """
-
-    processes: int
-    workers: int
-    kill_after_s: float | None
-    outcome: str = field(default="", compare=False)
-
-
-def kill_plan(
-    seed: int,
-    kills: int,
-    *,
-    layouts: Sequence[Layout] = ((1, 1), (1, 2)),
-    delay_s: tuple[float, float] = (0.5, 4.0),
-) -> list[Step]:
-    """Steps that start a random layout and kill it after a random delay, then one to the end."""
-    chance = random.Random(seed)
-    plan = [
-        Step(*chance.choice(layouts), kill_after_s=round(chance.uniform(*delay_s), 3))
-        for _ in range(kills)
-    ]
-    return [*plan, Step(*chance.choice(layouts), kill_after_s=None)]
-
-
-def run_with_kills(
-    module: str,
-    plan: Sequence[Step],
-    *,
-    directory: Path,
-    env: Mapping[str, str],
-    recovery_dir: Path | None = None,
-    snapshot_interval_s: int = 1,
-    finish_timeout_s: float = 120,
-) -> list[Step]:
-    """Run a flow through `plan`, always on the same recovery store; the plan with outcomes.
-
-    The last step runs with STOP_AT_END=1; the others with `env` as it is, so a flow that is
-    to be killed while it waits for more must not be told to stop at the end there.
-
-    Args:
-        module: Import string of the flow.
-        plan: From `kill_plan`, or the printed plan of a run that failed.
-        directory: For the logs, `step-NN.log`, and the recovery store.
-        env: Settings of the flow.
-        recovery_dir: `directory / "recovery"` when None.
-        snapshot_interval_s: Whole seconds.
-        finish_timeout_s: Limit for the last step.
-
-    Raises:
-        FlowFailedError: A process failed by itself, or the last one did not end in time.
-    """
-    done: list[Step] = []
-    for number, step in enumerate(plan):
-        last = step.kill_after_s is None
-        flow = Cluster(
-            module,
-            processes=step.processes,
-            log=directory / f"step-{number:02d}.log",
-            env={**env, "STOP_AT_END": "1"} if last else env,
-            recovery_dir=recovery_dir or directory / "recovery",
-            workers=step.workers,
-            snapshot_interval_s=snapshot_interval_s,
-        )
-        try:
-            code = flow.wait(finish_timeout_s if step.kill_after_s is None else step.kill_after_s)
-        except TimeoutError:
-            code = None
-        finally:
-            flow.kill9()
-        outcome = "killed" if code is None else f"ended with {code}"
-        done.append(replace(step, outcome=outcome))
-        if code or (last and code is None):
-            raise FlowFailedError(
-                f"{module} {outcome} in step {number} of\n{_shown(plan)}\nso far\n{_shown(done)}\n"
-                + "\n".join(flow.output().splitlines()[-60:])
-            )
-    return done
-
-
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
     base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     path = os.pathsep.join(filter(None, (str(_REPOSITORY), env.get("PYTHONPATH"))))
     return {**base, **env, "PYTHONPATH": path}
-
-
-def _shown(steps: Sequence[Step]) -> str:
-    return "\n".join(["[", *(f"    {step}," for step in steps), "]"])
