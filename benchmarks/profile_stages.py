@@ -33,7 +33,7 @@ from sinks import (
     routes,
     staging,
 )
-from sources import kafka, kafka_client, librdkafka, partitioned
+from sources import kafka, kafka_client, librdkafka, partitioned, timeline
 
 __all__ = ["measure"]
 
@@ -153,24 +153,12 @@ def _instrument(clock: _Clock) -> None:
     clock.wrap(kafka.KafkaFetcher, "__init__", "source: open")
     clock.wrap(partitioned.LogPartition, "next_batch", "source: watermark and the rest")
     clock.wrap(partitioned.LogPartition, "next_awake", "source: watermark and the rest")
-    clock.wrap(partitioned.LogPartition, "_pass_watermark", "source: watermark and the rest")
+    clock.wrap(timeline.Timeline, "pass_records", "source: watermark and the rest")
 
-    class TimedHandler:
-        def __init__(self, handler: Any) -> None:  # noqa: ANN401
-            self.array_to_record_batch = clock.around(
-                "decode: ptars", handler.array_to_record_batch
-            )
-
-    made = trades.TradeCodec.__init__
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        made(self, *args, **kwargs)
-        self._handler = TimedHandler(self._handler)
-
-    trades.TradeCodec.__init__ = init  # type: ignore[method-assign]
     clock.wrap(trades.TradeCodec, "decode", "decode: the rest")
-    clock.wrap(trades.TradeCodec, "_keys", "decode: keys")
-    clock.wrap(trades, "_figure", "decode: fixed point")
+    clock.wrap(trades, "read_fields", "decode: fields")
+    clock.wrap(trades, "intern_keys", "decode: keys")
+    clock.wrap(trades, "_figures", "decode: fixed point")
     clock.wrap(trades, "_judge", "decode: judge")
     clock.wrap(combine, "effective_ticks", "combine: effective ticks")
     clock.wrap(combine, "group", "combine: group")
@@ -196,7 +184,7 @@ def _instrument(clock: _Clock) -> None:
     clock.wrap(kafka_transactions.KafkaCommitter, "open", "thread kafka: open")
     clock.wrap(postgres_transactions.PostgresCommitter, "commit", "thread postgres: transaction")
     clock.wrap(postgres_transactions.PostgresCommitter, "open", "thread postgres: open")
-    clock.wrap(routes.MessageRoute, "encoded", "encode records")
+    clock.wrap(routes.MessageRoute, "records", "encode records")
     kafka_live, postgres_live = live._KafkaLivePartition, live._PostgresLivePartition  # noqa: SLF001
     clock.wrap(kafka_live, "write_batch", "previews: Kafka")
     clock.wrap(postgres_live, "write_batch", "previews: PostgreSQL, queue")
