@@ -28,7 +28,7 @@ from dataflows.candle_text import COLUMNS, closed_line, forming_line, forming_ta
 from schemas.candles import INTERVALS_MS
 from sources.progress import RunProgress, SteadyConsole
 
-__all__ = ["ConsoleSink"]
+__all__ = ["ConsoleSink", "look"]
 
 _REDRAW_S = 0.125
 _PLAIN_FORMING_S = 1.0
@@ -39,6 +39,7 @@ _BURST_LINES = 40
 _TABLE_ROWS = 15
 _CANDIDATE_ROWS = _TABLE_ROWS * len(INTERVALS_MS)
 _LINES_BESIDE_TABLE = 6
+_QUERY = "SELECT * FROM candles ORDER BY open_time DESC LIMIT 20"
 
 
 class ConsoleSink(DynamicSink[pa.RecordBatch]):
@@ -65,7 +66,7 @@ class ConsoleSink(DynamicSink[pa.RecordBatch]):
         console: Console | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        hint = None if database_url is None else _look(psql, database_url)
+        hint = None if database_url is None else look(psql, database_url, _QUERY)
         self._display = _Display(console or SteadyConsole(), hint, progress, clock_s)
 
     def build(
@@ -103,11 +104,10 @@ def _utc(epoch_ms: int) -> datetime:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
-def _look(psql: str, url: str) -> str:
-    """The command that shows the newest rows, ready to paste."""
+def look(psql: str, url: str, query: str) -> str:
+    """The command that shows some rows, ready to paste, without the URL's password."""
     shown = re.sub(r"^(\w+://[^:/@?]*):[^/]*@", r"\1@", url)  # without a password
     shown = re.sub(r"([?&])password=[^&]*&?", r"\1", shown).rstrip("?&")
-    query = "SELECT * FROM candles ORDER BY open_time DESC LIMIT 20"
     return f"{shlex.quote(psql)} {shlex.quote(shown)} -c {shlex.quote(query)}"
 
 

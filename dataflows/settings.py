@@ -17,7 +17,12 @@ from schemas.errors import FlowError
 __all__ = ["CandleSettings", "FlowSettings"]
 
 _TOPIC = r"^[a-zA-Z0-9._-]{1,230}$"
-_SECRET = ("database_url", "schema_registry_url")  # either may hold a password
+_SECRET = (  # each may hold a password
+    "database_url",
+    "schema_registry_url",
+    "deribit_client_id",
+    "deribit_client_secret",
+)
 
 
 class FlowSettings(BaseSettings):

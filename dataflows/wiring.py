@@ -22,6 +22,7 @@ from bytewax.operators import KeyedStream
 from sqlalchemy import Table
 
 from dataflows.console import ConsoleSink
+from dataflows.line_console import LineConsoleSink
 from dataflows.settings import FlowSettings
 from operators.compiled import compile_kernels
 from schemas import failpoints
@@ -179,20 +180,22 @@ class Wiring:
     def output(
         self,
         results: KeyedStream[Output],
-        previews: Stream[Any],
+        previews: Stream[Any] | None = None,
         *,
         messages: MessageRoute,
         table: Table,
-        live_table: Table,
+        live_table: Table | None = None,
+        line: Callable[[Mapping[str, Any]], str] | None = None,
     ) -> None:
         """Write results, late and rejected rows exactly once, and previews as they come.
 
         Args:
             results: items by lane.
-            previews: batches of rows still forming.
+            previews: batches of rows still forming; None for a flow without.
             messages: how results become Kafka records.
             table: where results go in PostgreSQL.
-            live_table: where previews go in PostgreSQL.
+            live_table: where previews go in PostgreSQL; None for a flow without.
+            line: a result as a line in the terminal; None for candles, which have a display.
 
         Raises:
             FlowError: A broker or the database cannot be reached, or what they hold does
@@ -209,10 +212,12 @@ class Wiring:
         live = {
             f"{topic}.live": TopicSpec(messages.partitions, _LIVE_TOPIC)
             for topic in messages.topics
+            if previews is not None
         }
         progress_topic = f"{self._output}.progress"
         if url is not None:  # both are checked before either is written
-            prepare_postgres(self.identity, tables, url=url, other_tables=[live_table])
+            live_tables = [] if live_table is None else [live_table]
+            prepare_postgres(self.identity, tables, url=url, other_tables=live_tables)
         if not self._is_embedded:
             prepare_kafka(
                 self.identity,
@@ -228,21 +233,27 @@ class Wiring:
                 progress_topic=progress_topic,
             )
             op.output("kafka", results, sink)
-            live_messages = replace(
-                messages,
-                topic_of={name: f"{topic}.live" for name, topic in messages.topic_of.items()},
-            )
-            op.output(
-                "kafka_live", previews, KafkaLiveSink(live_messages.encoded, self._client_config)
-            )
+            if previews is not None:
+                live_messages = replace(
+                    messages,
+                    topic_of={name: f"{topic}.live" for name, topic in messages.topic_of.items()},
+                )
+                live_sink = KafkaLiveSink(live_messages.records, self._client_config)
+                op.output("kafka_live", previews, live_sink)
         if url is not None:
             op.output("postgres", results, postgres_sink(self.identity, tables, url=url))
-            op.output("postgres_live", previews, PostgresLiveSink(live_table, url))
+            if previews is not None and live_table is not None:
+                op.output("postgres_live", previews, PostgresLiveSink(live_table, url))
         if self._is_embedded:
             rows = op.filter_map("closed", results, _result_rows)
             psql = "psql" if self.settings.database_url else str(embedded_psql())
-            console = ConsoleSink(url, self._progress, psql=psql)
-            op.output("terminal", op.merge("shown", rows, previews), console)
+            shown = rows if previews is None else op.merge("shown", rows, previews)
+            console = (
+                ConsoleSink(url, self._progress, psql=psql)
+                if line is None
+                else LineConsoleSink(line, table.name, url, self._progress, psql=psql)
+            )
+            op.output("terminal", shown, console)
 
     def _refuse_a_loop(self, outputs: set[str]) -> None:
         if self.log.topic in outputs:

@@ -18,11 +18,9 @@ from operators.aggregate import Aggregate, partial_dtype, register
 from operators.candle_rows import candle_rows
 from operators.panes import Groups
 from schemas.fixed_point import add_wide, multiply_wide
-from schemas.stream import Events
+from schemas.stream import OFFSET_BITS, Events
 
 __all__ = ["CANDLE", "PARTIAL"]
-
-_OFFSET_BITS = 48  # a place in the log is partition * 2**48 + offset
 
 _FIELDS = (
     ("open_time", "i8"),
@@ -269,7 +267,7 @@ def _lift(events: Events, groups: Groups) -> NDArray[Any]:
         groups.ticks,
         groups.slots,
         events.event_time_ms,
-        events.partition << _OFFSET_BITS,
+        events.partition << OFFSET_BITS,
         events.offsets,
         events.columns["price"],
         events.columns["quantity"],

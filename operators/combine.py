@@ -16,25 +16,18 @@ from typing import Any
 
 import bytewax.operators as op
 import numpy as np
-import pyarrow as pa
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
-from prometheus_client import Counter
 
 from operators.aggregate import Aggregate, partial_dtype
+from operators.asides import apart, asides
 from operators.panes import group
+from operators.shards import Shards, shard_key
 from operators.watermark import effective_ticks
-from schemas.murmur2 import partition_of
 from schemas.stream import Events, Output
-from schemas.tables import LATE_SCHEMA
 
-__all__ = ["Combine", "CombineRule", "PanePartials", "combine", "shard_key"]
-
-_AGGREGATED = Counter("tidemark_aggregated_records", "Records aggregated.", ["flow", "partition"])
-_LATE = Counter("tidemark_late_records", "Records too late to count.", ["flow", "partition"])
-
-_UTC_MS = pa.timestamp("ms", tz="UTC")
+__all__ = ["Combine", "CombineRule", "PanePartials", "combine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +70,6 @@ class PanePartials:
     ended: bool
 
 
-def shard_key(shard: int) -> str:
-    """Bytewax key of a shard; zero-padded, because some orders are lexicographic."""
-    return f"{shard:05d}"
-
-
 class Combine:
     """The function of the step; remembers only what saves work.
 
@@ -93,8 +81,7 @@ class Combine:
     def __init__(self, aggregate: Aggregate, rule: CombineRule) -> None:
         self._aggregate = aggregate
         self._rule = rule
-        self._shard_of: dict[str, int] = {}
-        self._told: dict[int, int] = {}  # watermark that all shards know, by partition
+        self._shards = Shards(rule.shards, rule.pane_ms)
 
     def __call__(self, events: Events) -> list[tuple[str, PanePartials | Output]]:
         """Items for the shards (by shard key) and for the sinks (by lane)."""
@@ -105,87 +92,40 @@ class Combine:
         groups = group(
             events.key_codes, len(events.key_names), events.event_time_ms, ticks, rule.pane_ms
         )
-        out: list[tuple[str, PanePartials | Output]] = []
         partials = (
             self._aggregate.lift(events, groups)
             if len(events.offsets)
             else np.zeros(0, partial_dtype(self._aggregate))
         )
+        late_at = np.flatnonzero(groups.slots < 0) if late else np.empty(0, np.int64)
+        out: list[tuple[str, PanePartials | Output]] = []
         out.extend(self._to_shards(events, partials))
-        partition = str(events.partition)
-        _AGGREGATED.labels(rule.flow, partition).inc(len(groups.slots) - late)
-        if late:
-            _LATE.labels(rule.flow, partition).inc(late)
-            aside = self._late(events, np.flatnonzero(groups.slots < 0))
-            out.append((aside.lane, aside))
-        if events.rejected is not None and events.rejected_offsets is not None:
-            last = int(events.rejected_offsets[-1])
-            aside = Output(
-                "rejected", events.partition, events.rejected_offsets, last, events.rejected
-            )
-            out.append((aside.lane, aside))
+        out.extend(asides(rule.flow, rule.topic, events, late_at))
         return out
 
     def _to_shards(self, events: Events, partials: NDArray[Any]) -> list[tuple[str, PanePartials]]:
-        """Cut the partials by shard; names and codes are laid out shard by shard."""
-        shards = self._rule.shards
-        names = events.key_names
-        used = np.zeros(len(names), bool)
+        """Cut the partials by shard."""
+        used = np.zeros(len(events.key_names), bool)
         used[partials["key"]] = True
-        codes = np.flatnonzero(used)
-        shard_of_code = np.fromiter((self._shard(names[c]) for c in codes), np.int64, len(codes))
-        by_shard = np.argsort(shard_of_code, kind="stable")
-        codes = codes[by_shard]
-        name_bounds = np.searchsorted(shard_of_code[by_shard], np.arange(shards + 1))
-        place = np.zeros(len(names), np.int64)
-        place[codes] = np.arange(len(codes))
+        names, name_bounds, place = self._shards.arrange(events.key_names, used)
         places = place[partials["key"]]
         order = np.argsort(places, kind="stable")
         partials = partials[order]
         places = places[order]
         bounds = np.searchsorted(places, name_bounds)
-        watermark_ms = events.watermark_after_ms // self._rule.pane_ms * self._rule.pane_ms
-        news = events.ended or self._told.get(events.partition) != watermark_ms
-        self._told[events.partition] = watermark_ms
+        watermark_ms, news = self._shards.watermark(events)
         out = []
-        for shard in range(shards):
+        for shard in range(self._shards.count):
             first, last = bounds[shard], bounds[shard + 1]
             if first == last and not news:
                 continue
             first_name, last_name = name_bounds[shard], name_bounds[shard + 1]
             own = partials[first:last]
             own["key"] = places[first:last] - first_name
-            own_names = [names[c] for c in codes[first_name:last_name]]
+            own_names = names[first_name:last_name]
             item = PanePartials(shard, events.partition, watermark_ms, own_names, own, events.ended)
             out.append((shard_key(shard), item))
         return out
-
-    def _shard(self, name: str) -> int:
-        shard = self._shard_of.get(name)
-        if shard is None:
-            shard = self._shard_of[name] = partition_of(name.encode(), self._rule.shards)
-        return shard
-
-    def _late(self, events: Events, at: NDArray[np.int64]) -> Output:
-        event_time_ms = events.event_time_ms[at]
-        watermark_ms = events.watermark_ms[at]
-        n = len(at)
-        rows = pa.record_batch(
-            [
-                pa.array([self._rule.flow] * n),
-                pa.array([self._rule.topic] * n),
-                pa.array([events.partition] * n, pa.int32()),
-                pa.array(events.offsets[at]),
-                pa.array([events.key_names[c] for c in events.key_codes[at]], pa.string()),
-                pa.array(event_time_ms).cast(_UTC_MS),
-                pa.array(watermark_ms).cast(_UTC_MS),
-                pa.array(watermark_ms - event_time_ms),
-                events.values.take(pa.array(at)),
-            ],
-            schema=LATE_SCHEMA,
-        )
-        offsets = events.offsets[at]
-        return Output("late", events.partition, offsets, int(offsets[-1]), rows)
 
 
 def combine(
@@ -199,17 +139,4 @@ def combine(
         aggregate: what to compute.
         rule: parameters.
     """
-    items = op.flat_map(step_id, up, Combine(aggregate, rule))
-    partials = op.filter_map(f"{step_id}_partials", items, _partials_only)
-    asides = op.filter_map(f"{step_id}_asides", items, _outputs_only)
-    return partials, asides
-
-
-def _partials_only(item: tuple[str, PanePartials | Output]) -> tuple[str, PanePartials] | None:
-    key, value = item
-    return (key, value) if isinstance(value, PanePartials) else None
-
-
-def _outputs_only(item: tuple[str, PanePartials | Output]) -> tuple[str, Output] | None:
-    key, value = item
-    return (key, value) if isinstance(value, Output) else None
+    return apart(step_id, op.flat_map(step_id, up, Combine(aggregate, rule)), PanePartials)

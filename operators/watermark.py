@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from schemas.stream import NEVER, Int64s
 
-__all__ = ["LATE_TICK", "effective_ticks", "first_tick_after"]
+__all__ = ["LATE_TICK", "NO_TIME", "effective_ticks", "first_tick_after"]
 
 LATE_TICK = NEVER
 """Effective tick of a late record: none."""
+
+NO_TIME = 2**62
+"""A time after every other."""
 
 
 @njit(cache=True)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from operators import windows
 from operators.aggregate import Aggregate, cell_dtype, partial_dtype
 from operators.cells import CLOSED, FREE, HORIZON, MEMORY, NEXT_DUE, PANE, SILENCE, USED
-from operators.watermark import first_tick_after
+from operators.keys import Keys
+from operators.watermark import NO_TIME, first_tick_after
 from schemas.stream import NEVER
 
 __all__ = ["TableSnapshot", "WindowRule", "WindowTable"]
@@ -76,10 +77,9 @@ class WindowTable:
     _pending_n: int
     _heads: NDArray[np.int32]
     _tails: NDArray[np.int32]
-    _names: list[str]
+    _keys: Keys
     _changed: NDArray[np.bool_]
     _any_changed: bool
-    _sorted_names: NDArray[np.int32]
 
     def __init__(
         self, aggregate: Aggregate, rule: WindowRule, snapshot: TableSnapshot | None = None
@@ -94,12 +94,12 @@ class WindowTable:
         self._clock[HORIZON] = rule.horizon_ms
         self._clock[SILENCE] = rule.silence_ms
         self._clock[MEMORY] = rule.memory_ms
-        self._restore(snapshot or TableSnapshot((), b"", b"", NEVER, windows.NO_TIME))
+        self._restore(snapshot or TableSnapshot((), b"", b"", NEVER, NO_TIME))
 
     @property
     def names(self) -> list[str]:
         """Keys by code, for the `key` field of rows."""
-        return self._names
+        return self._keys.names
 
     @property
     def closed_ms(self) -> int:
@@ -119,7 +119,8 @@ class WindowTable:
         """
         if not len(partials):
             return
-        codes = np.fromiter((self._code(name) for name in names), np.int32, len(names))
+        codes = self._keys.codes(names)
+        self._make_room()
         n = self._pending_n
         more = n + len(partials)
         if more > len(self._pending):
@@ -164,7 +165,7 @@ class WindowTable:
             self._tails,
             self._clock,
             self._intervals,
-            self._ranks(),
+            self._keys.ranks(),
             self._rows,
         )
         if len(due):
@@ -188,7 +189,7 @@ class WindowTable:
             self._heads,
             self._clock,
             self._intervals,
-            self._ranks(),
+            self._keys.ranks(),
             self._rows,
         )
         return np.concatenate((rows, self._rows[:n]))
@@ -202,7 +203,7 @@ class WindowTable:
             self._heads,
             self._clock,
             self._intervals,
-            self._ranks(),
+            self._keys.ranks(),
             self._rows,
         )
         self._changed[:] = False
@@ -216,23 +217,23 @@ class WindowTable:
         cells = cells[np.lexsort((cells["start"], cells["interval"], cells["key"]))]
         pending = self._pending[: self._pending_n].copy()
         gone = self.closed_ms - self._rule.memory_ms - self._rule.horizon_ms
-        newest = np.full(len(self._names), NEVER)
+        newest = np.full(len(self._keys), NEVER)
         np.maximum.at(newest, cells["key"], cells["end"])
-        newest[pending["key"]] = windows.NO_TIME
+        newest[pending["key"]] = NO_TIME
         live = np.flatnonzero(newest >= gone - self._rule.pane_ms - self._intervals[-1])
-        codes = np.full(len(self._names), -1, np.int32)
+        codes = np.full(len(self._keys), -1, np.int32)
         codes[live] = np.arange(len(live))
         cells = cells[codes[cells["key"]] >= 0]
         cells["key"] = codes[cells["key"]]
         pending["key"] = codes[pending["key"]]
         snapshot = TableSnapshot(
-            tuple(self._names[i] for i in live),
+            tuple(self.names[i] for i in live),
             cells.tobytes(),
             pending.tobytes(),
             self.closed_ms,
             int(self._clock[NEXT_DUE]),
         )
-        if len(live) < len(self._names) // 2:
+        if len(live) < len(self._keys) // 2:
             self._restore(snapshot)  # forget the silent keys here too
         return snapshot
 
@@ -245,9 +246,8 @@ class WindowTable:
         self._clock[FREE] = -1
         self._clock[CLOSED] = snapshot.closed_ms
         self._clock[NEXT_DUE] = snapshot.next_due_ms
-        self._names = list(snapshot.names)
-        self._codes = {name: code for code, name in enumerate(self._names)}
-        shape = (len(self._names), len(self._intervals))
+        self._keys = Keys(snapshot.names)
+        shape = (len(self._keys), len(self._intervals))
         self._heads = np.full(shape, -1, np.int32)
         self._tails = np.full(shape, -1, np.int32)
         key, interval = cells["key"], cells["interval"]
@@ -264,27 +264,15 @@ class WindowTable:
         self._pending_n = len(pending)
         self._pending = np.zeros(max(64, 2 * len(pending)), self._partial)
         self._pending[: len(pending)] = pending
-        self._changed = np.ones(len(self._names), bool)
-        self._any_changed = bool(self._names)
-        self._sorted_names = np.empty(0, np.int32)
+        self._changed = np.ones(len(self._keys), bool)
+        self._any_changed = len(self._keys) > 0
 
-    def _code(self, name: str) -> int:
-        code = self._codes.get(name)
-        if code is None:
-            code = self._codes[name] = len(self._names)
-            self._names.append(name)
-            if code >= len(self._heads):
-                more = max(16, len(self._heads))
-                empty = np.full((more, len(self._intervals)), -1, np.int32)
-                self._heads = np.concatenate((self._heads, empty))
-                self._tails = np.concatenate((self._tails, empty))
-                self._changed = np.concatenate((self._changed, np.zeros(more, bool)))
-        return code
-
-    def _ranks(self) -> NDArray[np.int32]:
-        """Position of each key in the order of their UTF-8 bytes."""
-        if len(self._sorted_names) != len(self._names):
-            by_name = sorted(range(len(self._names)), key=lambda i: self._names[i].encode())
-            self._sorted_names = np.empty(len(self._names), np.int32)
-            self._sorted_names[by_name] = np.arange(len(self._names), dtype=np.int32)
-        return self._sorted_names
+    def _make_room(self) -> None:
+        """Room for every key."""
+        if len(self._keys) <= len(self._heads):
+            return
+        more = max(16, 2 * len(self._keys) - len(self._heads))
+        empty = np.full((more, len(self._intervals)), -1, np.int32)
+        self._heads = np.concatenate((self._heads, empty))
+        self._tails = np.concatenate((self._tails, empty))
+        self._changed = np.concatenate((self._changed, np.zeros(more, bool)))

@@ -42,11 +42,9 @@ from operators.cells import (
     sort_rows,
     touch,
 )
+from operators.watermark import NO_TIME
 
-__all__ = ["NO_TIME", "advance", "flush", "forming"]
-
-NO_TIME = 2**62
-"""A time after every other."""
+__all__ = ["advance", "flush", "forming"]
 
 
 @njit(cache=True)

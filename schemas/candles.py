@@ -5,10 +5,9 @@ A row is one candle of one instrument and interval, with exact figures as decima
 """
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from ptars import HandlerPool
 
 from schemas import market_pb2
+from schemas.messages import row_encoder
 
 __all__ = ["CANDLE_SCHEMA", "INTERVALS_MS", "encode_candles"]
 
@@ -52,20 +51,5 @@ CANDLE_SCHEMA = pa.schema(
     ]
 )
 
-_HANDLER = HandlerPool([market_pb2.Candle.DESCRIPTOR.file]).get_for_message(
-    market_pb2.Candle.DESCRIPTOR
-)
-
-
-def encode_candles(rows: pa.RecordBatch) -> pa.BinaryArray:
-    """(n,) serialized `Candle` messages of (n,) rows; times become epoch ms, null becomes 0."""
-    columns = []
-    for field in _HANDLER.schema():
-        if field.name.endswith("_ms"):
-            column = rows[field.name.removesuffix("_ms")].cast(pa.int64())
-        else:
-            column = rows[field.name]
-        if column.null_count:
-            column = pc.fill_null(column, "" if pa.types.is_string(column.type) else 0)
-        columns.append(column.cast(field.type))
-    return _HANDLER.record_batch_to_array(pa.record_batch(columns, schema=_HANDLER.schema()))
+encode_candles = row_encoder(market_pb2.Candle)
+"""(n,) serialized `Candle` messages of (n,) rows; times become epoch ms, null becomes 0."""

@@ -118,3 +118,65 @@ class Candle(_message.Message):
     gap_filled: bool
     complete: bool
     def __init__(self, instrument: _Optional[str] = ..., interval: _Optional[str] = ..., open_time_ms: _Optional[int] = ..., close_time_ms: _Optional[int] = ..., open: _Optional[str] = ..., high: _Optional[str] = ..., low: _Optional[str] = ..., close: _Optional[str] = ..., volume: _Optional[str] = ..., quote_volume: _Optional[str] = ..., vwap: _Optional[str] = ..., trade_count: _Optional[int] = ..., taker_buy_volume: _Optional[str] = ..., taker_buy_quote_volume: _Optional[str] = ..., first_trade_seq: _Optional[int] = ..., last_trade_seq: _Optional[int] = ..., open_trade_time_ms: _Optional[int] = ..., high_trade_time_ms: _Optional[int] = ..., low_trade_time_ms: _Optional[int] = ..., close_trade_time_ms: _Optional[int] = ..., is_closed: _Optional[bool] = ..., revision: _Optional[int] = ..., gap_filled: _Optional[bool] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class Statistics(_message.Message):
+    __slots__ = ("instrument", "open_time_ms", "close_time_ms", "open", "high", "low", "last", "price_change", "price_change_percent", "volume", "quote_volume", "weighted_average_price", "trade_count", "first_trade_id", "last_trade_id", "high_time_ms", "low_time_ms")
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    OPEN_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CHANGE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_VOLUME_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_AVERAGE_PRICE_FIELD_NUMBER: _ClassVar[int]
+    TRADE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TRADE_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_TRADE_ID_FIELD_NUMBER: _ClassVar[int]
+    HIGH_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    LOW_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    instrument: str
+    open_time_ms: int
+    close_time_ms: int
+    open: str
+    high: str
+    low: str
+    last: str
+    price_change: str
+    price_change_percent: str
+    volume: str
+    quote_volume: str
+    weighted_average_price: str
+    trade_count: int
+    first_trade_id: int
+    last_trade_id: int
+    high_time_ms: int
+    low_time_ms: int
+    def __init__(self, instrument: _Optional[str] = ..., open_time_ms: _Optional[int] = ..., close_time_ms: _Optional[int] = ..., open: _Optional[str] = ..., high: _Optional[str] = ..., low: _Optional[str] = ..., last: _Optional[str] = ..., price_change: _Optional[str] = ..., price_change_percent: _Optional[str] = ..., volume: _Optional[str] = ..., quote_volume: _Optional[str] = ..., weighted_average_price: _Optional[str] = ..., trade_count: _Optional[int] = ..., first_trade_id: _Optional[int] = ..., last_trade_id: _Optional[int] = ..., high_time_ms: _Optional[int] = ..., low_time_ms: _Optional[int] = ...) -> None: ...
+
+class Ewma(_message.Message):
+    __slots__ = ("instrument", "window_start_ms", "window_end_ms", "alpha", "halflife_s", "value", "trade_count", "volume", "last_price", "revision")
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_START_MS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_END_MS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    HALFLIFE_S_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    TRADE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    LAST_PRICE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    instrument: str
+    window_start_ms: int
+    window_end_ms: int
+    alpha: float
+    halflife_s: float
+    value: float
+    trade_count: int
+    volume: str
+    last_price: str
+    revision: int
+    def __init__(self, instrument: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., alpha: _Optional[float] = ..., halflife_s: _Optional[float] = ..., value: _Optional[float] = ..., trade_count: _Optional[int] = ..., volume: _Optional[str] = ..., last_price: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...

@@ -5,7 +5,7 @@ operator for the sinks. All arrays of one item have the same length n, in log or
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "NEVER",
+    "OFFSET_BITS",
     "Codec",
     "Decoded",
     "Events",
@@ -28,6 +29,9 @@ Int64s = NDArray[np.int64]
 
 NEVER: int = -(2**62)
 """A position or watermark before every other; differences to event times do not overflow."""
+
+OFFSET_BITS: int = 48
+"""A place in the log is partition * 2**48 + offset, as one int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ class Output:
         positions: (n,) int64, non-decreasing: the tick or offset of each row.
         position: the lane's position once this item is written, >= positions[-1].
         rows: n rows with the columns of the stream's table.
+        key: what a lane of its own is named after, such as an instrument, without a slash;
+            None for the lane of the partition.
     """
 
     kind: str
@@ -143,11 +149,14 @@ class Output:
     positions: Int64s
     position: int
     rows: pa.RecordBatch
+    key: str | None = None
 
     @property
     def lane(self) -> str:
         """The lane this item belongs to."""
-        return lane_name(self.kind, self.partition)
+        if self.key is None:
+            return lane_name(self.kind, self.partition)
+        return f"{self.kind}-{self.key}"
 
     def after(self, position: int) -> "Output | None":
         """The part that lies after `position`; None when nothing does."""
@@ -156,9 +165,7 @@ class Output:
         first = int(np.searchsorted(self.positions, position, side="right"))
         if first == 0:
             return self
-        return Output(
-            self.kind, self.partition, self.positions[first:], self.position, self.rows[first:]
-        )
+        return replace(self, positions=self.positions[first:], rows=self.rows[first:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_bootstrap] = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     config.stash[_skipped] = {}
     for name in list(os.environ):
-        if name in _FLOW_SETTINGS or name.startswith(("BYTEWAX_", "EWMA_", "MARKET_")):
+        if name in _FLOW_SETTINGS or name.startswith(("BYTEWAX_", "DERIBIT_", "EWMA_", "MARKET_")):
             del os.environ[name]
 
 

@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from tests.oracle import Rule, T
+from tests.rolling_oracle import Rolling
 
 BASE_MS = 1_700_000_040_000  # the start of a minute
 
@@ -51,4 +52,31 @@ def rules(draw: st.DrawFn) -> Rule:
         horizon=draw(st.sampled_from([0, 10_000, 300_000])),
         fill=draw(st.booleans()) if intervals[0] > 1_000 else False,
         silence=draw(st.sampled_from([60_000, 200_000, 3_600_000])),
+    )
+
+
+@st.composite
+def rolling_rules(draw: st.DrawFn) -> Rolling:
+    """Parameters of rolling windows, from one pane to far more than a log is long."""
+    pane, tick, quiet, window = draw(
+        st.sampled_from(
+            [
+                (1_000, 1_000, 60_000, 5_000),
+                (1_000, 1_000, 60_000, 61_000),
+                (1_000, 1_000, 5_000, 600_000),
+                (1_000, 5_000, 60_000, 8_000),
+                (500, 1_500, 60_000, 1_500),
+                (60_000, 60_000, 60_000, 60_000),
+                (60_000, 60_000, 120_000, 300_000),
+                (1_000, 1_000, 60_000, 86_400_000),
+            ]
+        )
+    )
+    return Rolling(
+        window,
+        pane,
+        tick,
+        quiet,
+        lateness=draw(st.sampled_from([0, 2_000, 5_000])),
+        horizon=draw(st.sampled_from([0, 10_000, 300_000])),
     )

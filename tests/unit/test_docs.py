@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from dataflows.deribit_settings import DeribitSettings
+from dataflows.ewma_settings import EwmaSettings
 from dataflows.settings import CandleSettings, FlowSettings
+
+SETTINGS = (FlowSettings, CandleSettings, DeribitSettings, EwmaSettings)  # as in the page
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,12 +57,12 @@ def as_in_the_environment(value: object) -> str:
 
 
 def test_the_table_of_settings_is_the_settings() -> None:
-    fields = CandleSettings.model_fields
-    names = [*FlowSettings.model_fields, *(n for n in fields if n not in FlowSettings.model_fields)]
+    fields = {}
+    for settings in SETTINGS:
+        fields |= settings.model_fields
     rows = [
-        f"| `{name.upper()}` | `{as_in_the_environment(fields[name].default)}` "
-        f"| {fields[name].description} |"
-        for name in names
+        f"| `{name.upper()}` | `{as_in_the_environment(field.default)}` | {field.description} |"
+        for name, field in fields.items()
     ]
     page = (ROOT / "docs" / "settings.md").read_text()
     assert re.findall(r"^\| `.*$", page, re.MULTILINE) == rows

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from operators.candle import CANDLE, PARTIAL
-from operators.combine import Combine, CombineRule, PanePartials, shard_key
+from operators.combine import Combine, CombineRule, PanePartials
 from operators.panes import Groups, group
+from operators.shards import shard_key
 from operators.watermark import LATE_TICK, effective_ticks, first_tick_after
 from schemas.murmur2 import partition_of
 from schemas.stream import NEVER, Events

@@ -1,0 +1,72 @@
+"""Exponentially weighted averages: trades to one average per instrument and period.
+
+    trades ──▶ scatter ──▶ ewma ──▶ results ──▶ Kafka ewma.5m, PostgreSQL ewma
+                  └─ late, rejected ─▶ results
+
+Run it: `python -m bytewax.run dataflows.ewma`. Settings: `docs/settings.md`; formulas:
+`docs/ewma.md`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from dataflows.ewma_settings import EwmaSettings
+from dataflows.wiring import Wiring, guarded
+from operators.ewma import Ewma
+from operators.ordered import ordered
+from operators.ordered_scatter import ScatterRule, scatter
+from schemas import market_pb2
+from schemas.ewma import encode_ewma
+from schemas.registry import framed
+from schemas.tables import EWMA
+from schemas.trades import TradeCodec
+from sinks.routes import MessageRoute
+
+__all__ = ["flow"]
+
+
+@guarded
+def flow() -> Dataflow:
+    """The dataflow, from the settings in the environment."""
+    settings = EwmaSettings.load()
+    registry = settings.schema_registry_url
+    fold = Ewma(settings.rule)
+    wiring = Wiring(
+        "ewma",
+        settings,
+        topic="trades",
+        output=settings.output,
+        definition={"input_format": settings.input_format, **asdict(settings.rule)},
+    )
+    scattering = ScatterRule("ewma", wiring.log.topic, settings.shards)
+    encode = (
+        framed(registry, [settings.output], market_pb2.Ewma, encode_ewma)
+        if registry
+        else encode_ewma
+    )
+
+    dataflow = Dataflow(wiring.flow_id)
+    codec = TradeCodec(settings.input_format, confluent_wire=bool(registry))
+    trades = wiring.input("trades", dataflow, codec)
+    events, asides = scatter("scatter", trades, fold, scattering)
+    averages = ordered("ewma", events, fold, partitions=wiring.log.partitions)
+    wiring.output(
+        op.merge("results", averages, asides),
+        messages=MessageRoute(
+            None, {"": settings.output}, "instrument", "window_end", encode, settings.shards
+        ),
+        table=EWMA,
+        line=_line,
+    )
+    return dataflow
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['window_end']:%Y-%m-%d %H:%M:%S}  {row['instrument']:<20} {row['value']:>18,.8f}"
+        f"  {row['trade_count']:,} trades"
+    )

@@ -1,0 +1,50 @@
+"""Cuts batches of a feed into items of one instrument each, whose lane is the instrument.
+
+What of an instrument follows by sequence number has a lane of its own: its position is the
+sequence, so that a repetition is dropped by the instrument's own progress, whatever the
+others did. Its partition is where a Kafka Java client would put the instrument as a key.
+"""
+
+from itertools import pairwise
+
+import bytewax.operators as op
+import pyarrow as pa
+import pyarrow.compute as pc
+from bytewax.dataflow import Stream
+from bytewax.operators import KeyedStream
+
+from schemas.murmur2 import partition_of
+from schemas.stream import Output
+
+__all__ = ["by_lane"]
+
+
+def by_lane(
+    step_id: str, batches: Stream[pa.RecordBatch], *, key: str, position: str, partitions: int
+) -> KeyedStream[Output]:
+    """Items `(lane, Output)` of kind `results`.
+
+    Args:
+        step_id: of the step.
+        batches: rows of one key lie together, in order of their position, which rises.
+        key: text column, such as `instrument`.
+        position: int64 column, such as `trade_seq`.
+        partitions: of the output topic.
+    """
+    homes: dict[str, int] = {}
+
+    def cut(batch: pa.RecordBatch) -> list[tuple[str, Output]]:
+        runs = pc.run_end_encode(batch[key])
+        positions = batch[position].to_numpy()
+        ends = runs.run_ends.to_pylist()
+        items = []
+        for name, (first, end) in zip(runs.values.to_pylist(), pairwise([0, *ends]), strict=True):
+            home = homes.get(name)
+            if home is None:
+                home = homes[name] = partition_of(name.encode(), partitions)
+            own = positions[first:end]
+            item = Output("results", home, own, int(own[-1]), batch[first:end], key=name)
+            items.append((item.lane, item))
+        return items
+
+    return op.flat_map(step_id, batches, cut)

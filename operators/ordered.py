@@ -1,0 +1,108 @@
+"""Reduce side of an ordered fold: the shard that folds events in order, by watermark.
+
+What it computes. A shard keeps its keys' events until the least watermark of all source
+partitions has passed them, folds them in (event time, sequence, place in the log) order,
+and emits the rows that are due; see `operators.ordered_fold` for what a fold is and
+`operators.ordered_table` for the rows.
+
+Contract. Results are a function of the source logs: (lane, position, rows), one item per
+advance, rows in (tick, key, start) order and all rows of a tick in one item. When every
+partition has ended (a finite run), the rows of all keys are emitted as they are then; being
+stopped emits nothing.
+"""
+
+from typing import NamedTuple
+
+import bytewax.operators as op
+import numpy as np
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from operators.ordered_fold import Fold
+from operators.ordered_scatter import ShardEvents
+from operators.ordered_table import FoldSnapshot, FoldTable
+from schemas.stream import NEVER, Output
+
+__all__ = ["OrderedShard", "OrderedState", "ordered"]
+
+
+class OrderedState(NamedTuple):
+    """Snapshot of a shard: its fold and the partitions' watermarks as it knows them."""
+
+    shard: int
+    table: FoldSnapshot
+    watermarks_ms: tuple[int, ...]
+
+
+class OrderedShard(StatefulBatchLogic[ShardEvents, Output, OrderedState]):
+    """One shard; see the module.
+
+    Args:
+        fold: what to compute.
+        partitions: number of source partitions.
+        tick_ms: length of a tick.
+        state: where to go on.
+    """
+
+    def __init__(
+        self, fold: Fold, partitions: int, tick_ms: int, state: OrderedState | None
+    ) -> None:
+        self._shard = state.shard if state else -1  # known with the first item
+        self._fold = fold
+        self._table = FoldTable(fold, tick_ms, state.table if state else None)
+        self._watermarks_ms = list(state.watermarks_ms if state else [NEVER] * partitions)
+        self._ended = [False] * partitions
+
+    @override
+    def on_batch(self, values: list[ShardEvents]) -> tuple[list[Output], bool]:
+        self._shard = values[0].shard
+        for item in values:
+            self._table.add(item)
+            self._watermarks_ms[item.partition] = item.watermark_ms
+            self._ended[item.partition] |= item.ended
+        watermark_ms = min(self._watermarks_ms)
+        rows = self._table.advance(watermark_ms)
+        if all(self._ended):
+            rows = np.concatenate((rows, self._table.flush(watermark_ms)))
+        return ([self._output(rows)] if len(rows) else []), False
+
+    def _output(self, rows: NDArray[np.void]) -> Output:
+        positions = np.ascontiguousarray(rows["tick"])
+        lowered = self._fold.lower(rows, self._table.names)
+        return Output("results", self._shard, positions, int(positions[-1]), lowered)
+
+    @override
+    def on_eof(self) -> tuple[list[Output], bool]:
+        return [], False  # the end of a run is not the end of the log
+
+    @override
+    def snapshot(self) -> OrderedState:
+        return OrderedState(self._shard, self._table.snapshot(), tuple(self._watermarks_ms))
+
+
+def ordered(
+    step_id: str,
+    up: KeyedStream[ShardEvents],
+    fold: Fold,
+    *,
+    partitions: int,
+    tick_ms: int = 1_000,
+) -> KeyedStream[Output]:
+    """Results by lane.
+
+    Args:
+        step_id: unique and permanent name; recovery finds the state by it.
+        up: events by shard key, see `operators.ordered_scatter`.
+        fold: what to compute.
+        partitions: number of source partitions.
+        tick_ms: length of a tick, the same as in `up`.
+    """
+    items = op.stateful_batch(
+        step_id, up, lambda state: OrderedShard(fold, partitions, tick_ms, state)
+    )
+    return op.map(f"{step_id}_lanes", items, _by_lane)
+
+
+def _by_lane(item: tuple[str, Output]) -> tuple[str, Output]:
+    return item[1].lane, item[1]

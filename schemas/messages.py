@@ -1,0 +1,37 @@
+"""Encoders of result rows: Arrow columns to protobuf messages, a batch at a time."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.message import Message
+from ptars import HandlerPool
+
+__all__ = ["row_encoder"]
+
+
+def row_encoder(message: type[Message]) -> Callable[[pa.RecordBatch], pa.BinaryArray]:
+    """A function from (n,) rows to (n,) serialized messages.
+
+    Each field takes the column of its name; a field `x_ms` takes the times of column `x`, as
+    epoch ms. Null becomes 0 or the empty text. Other columns are left out.
+
+    Args:
+        message: generated class of the message.
+    """
+    handler = HandlerPool([message.DESCRIPTOR.file]).get_for_message(message.DESCRIPTOR)
+    schema = handler.schema()
+
+    def encode(rows: pa.RecordBatch) -> pa.BinaryArray:
+        columns = []
+        for field in schema:
+            if field.name.endswith("_ms"):
+                column = rows[field.name.removesuffix("_ms")].cast(pa.int64())
+            else:
+                column = rows[field.name]
+            if column.null_count:
+                column = pc.fill_null(column, "" if pa.types.is_string(column.type) else 0)
+            columns.append(column.cast(field.type))
+        return handler.record_batch_to_array(pa.record_batch(columns, schema=schema))
+
+    return encode

@@ -1,0 +1,47 @@
+"""How the rows of a feed become Kafka records: all to one topic, keyed by what they are of."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+
+import pyarrow as pa
+
+from sinks.kafka_records import KafkaRecord
+from sinks.kafka_topics import TopicSpec
+from sinks.routes import result_topic
+
+__all__ = ["FeedRoute"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRoute:
+    """Rows as encoded messages of one topic.
+
+    Attributes:
+        topic: where they go.
+        key: column with the business key.
+        time: column with the record's timestamp.
+        encode: (n,) rows to (n,) values.
+        partitions: of the topic.
+    """
+
+    topic: str
+    key: str
+    time: str
+    encode: Callable[[pa.RecordBatch], pa.BinaryArray]
+    partitions: int
+
+    @property
+    def topics(self) -> Mapping[str, TopicSpec]:
+        """The topic, kept for ever unless its owner decides otherwise."""
+        return {self.topic: result_topic(self.partitions)}
+
+    def records(self, rows: pa.RecordBatch) -> Iterator[KafkaRecord]:
+        """One record per row."""
+        return map(
+            KafkaRecord,
+            repeat(self.topic, rows.num_rows),
+            rows[self.key].cast(pa.binary()).to_pylist(),
+            self.encode(rows).to_pylist(),
+            rows[self.time].cast(pa.int64()).to_pylist(),
+        )

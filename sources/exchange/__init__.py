@@ -1,0 +1,1 @@
+"""A simulated exchange: a local WebSocket server that speaks the real one's protocol."""
