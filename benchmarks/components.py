@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 from confluent_kafka import Producer
 
+from operators.compiled import compile_kernels
 from schemas.market_pb2 import Candle
 from schemas.trades import TradeCodec
 from sources.market import SimulatedMarket
@@ -147,7 +148,8 @@ class Components:
 
 @contextmanager
 def components() -> Iterator[Components]:
-    """A broker and a server, started now and stopped at the end."""
+    """A broker and a server, started now and stopped at the end; kernels are compiled."""
+    compile_kernels()
     _SCRATCH.mkdir(parents=True, exist_ok=True)
     # PostgreSQL runs as another user when the benchmark is run by root.
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=_SCRATCH))

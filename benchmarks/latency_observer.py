@@ -24,6 +24,7 @@ def observe(bootstrap: str, output: str, shards: int, seconds: float, path: Path
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "fetch.queue.backoff.ms": 1,
+            "socket.nagle.disable": True,
         }
     )
     live = f"{output}.live"

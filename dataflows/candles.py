@@ -14,6 +14,7 @@ from dataflows.settings import CandleSettings
 from dataflows.wiring import Wiring, guarded
 from operators.candle import CANDLE
 from operators.combine import CombineRule, combine
+from operators.compiled import compile_candles
 from operators.tumbling import tumbling
 from operators.window_table import WindowRule
 from schemas import market_pb2
@@ -26,7 +27,7 @@ from sinks.routes import MessageRoute
 __all__ = ["flow"]
 
 
-@guarded
+@guarded(compile_candles)
 def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = CandleSettings.load()

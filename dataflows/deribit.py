@@ -23,7 +23,7 @@ from sources.deribit import DeribitSource
 __all__ = ["flow"]
 
 
-@guarded
+@guarded()
 def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = DeribitSettings.load()

@@ -16,6 +16,7 @@ from bytewax.dataflow import Dataflow
 
 from dataflows.ewma_settings import EwmaSettings
 from dataflows.wiring import Wiring, guarded
+from operators.compiled import compile_ewma
 from operators.ewma import Ewma
 from operators.ordered import ordered
 from operators.ordered_scatter import ScatterRule, scatter
@@ -29,7 +30,7 @@ from sinks.routes import MessageRoute
 __all__ = ["flow"]
 
 
-@guarded
+@guarded(compile_ewma)
 def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = EwmaSettings.load()

@@ -75,7 +75,10 @@ class FlowSettings(BaseSettings):
         description="an event further ahead of its record's timestamp is rejected",
     )
     preview_ms: int = Field(
-        100, ge=0, le=86_400_000, description="least time between two previews of a shard"
+        100,
+        ge=0,
+        le=86_400_000,
+        description="previews of a shard leave once in each span of this length",
     )
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="serve Prometheus metrics here; unset: do not"

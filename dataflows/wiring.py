@@ -24,7 +24,6 @@ from sqlalchemy import Table
 from dataflows.console import ConsoleSink
 from dataflows.line_console import LineConsoleSink
 from dataflows.settings import FlowSettings
-from operators.compiled import compile_kernels
 from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.stream import Codec, Events, FlowIdentity, Output
@@ -45,26 +44,40 @@ __all__ = ["Wiring", "guarded"]
 
 _LATE_HEADERS = ("topic", "partition", "offset", "event_time", "watermark", "late_by_ms")
 _REJECTED_HEADERS = ("topic", "partition", "offset", "reason")
+_SWITCH_S = 0.0005  # of 5 ms, which each step of a transaction would wait for the worker
 _LIVE_TOPIC = {"retention.ms": "3600000", "message.timestamp.type": "LogAppendTime"}
 
 
-def guarded(build: Callable[[], Dataflow]) -> Callable[[], Dataflow]:
-    """Run a flow's function so that a `FlowError` is one paragraph and exit status 1."""
+def guarded(
+    *compile_first: Callable[[], None],
+) -> Callable[[Callable[[], Dataflow]], Callable[[], Dataflow]]:
+    """Run a flow's function so that a `FlowError` is one paragraph and exit status 1.
 
-    @functools.wraps(build)
-    def guard() -> Dataflow:
-        os.environ["RUST_BACKTRACE"] = "0"  # Bytewax would bury the message
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-        sys.excepthook = _explain
-        try:
-            flow = build()
-        except FlowError as error:
-            raise SystemExit(f"error: {error}") from None
-        compile_kernels()  # now, not at the first trade and the first candle
-        stopping.install()
-        return flow
+    Args:
+        compile_first: Called once the flow is checked, so that its kernels are compiled
+            before the first event.
+    """
 
-    return guard
+    def decorate(build: Callable[[], Dataflow]) -> Callable[[], Dataflow]:
+        @functools.wraps(build)
+        def guard() -> Dataflow:
+            os.environ["RUST_BACKTRACE"] = "0"  # Bytewax would bury the message
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+            sys.excepthook = _explain
+            # Writers wait for the interpreter while the worker computes: not for long.
+            sys.setswitchinterval(_SWITCH_S)
+            try:
+                flow = build()
+            except FlowError as error:
+                raise SystemExit(f"error: {error}") from None
+            for compiled in compile_first:
+                compiled()
+            stopping.install()
+            return flow
+
+        return guard
+
+    return decorate
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -21,11 +21,11 @@ _NAMES = {length: name for name, length in INTERVALS_MS.items()}
 
 
 def _times(ms: NDArray[np.int64], absent: NDArray[np.bool_] | None = None) -> pa.TimestampArray:
-    return pa.array(ms, pa.int64(), mask=absent).cast(_UTC_MS)
+    return pa.array(ms, pa.int64(), mask=absent).view(_UTC_MS)
 
 
 def _pick(names: Sequence[str], codes: NDArray[np.int32]) -> pa.StringArray:
-    return pa.array(names, pa.string()).take(pa.array(codes))
+    return pa.array([names[code] for code in codes.tolist()], pa.string())
 
 
 def candle_rows(

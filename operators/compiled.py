@@ -1,14 +1,14 @@
-"""Compile every kernel ahead of the first run: `python -m operators.compiled`.
+"""Compile kernels ahead of the first event: `python -m operators.compiled`.
 
-Sends a handful of trades through codec, map side, windows and rows, so that the first
-start of a flow finds its kernels in the cache.
+Each function sends a handful of trades through all paths of one flow that have kernels of
+their own, so that its start, and not its first event, waits for the compiler. Later starts
+find the kernels in the cache on disk.
 """
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from operators.aggregate import partial_dtype
 from operators.candle import CANDLE
@@ -23,48 +23,44 @@ from operators.tumbling import TumblingShard
 from operators.watermark import effective_ticks
 from operators.window_table import WindowRule
 from schemas.candle_codec import CandleCodec
-from schemas.candles import encode_candles
-from schemas.market_pb2 import Decimal, Trade
+from schemas.market_pb2 import Candle, Decimal, Trade
 from schemas.stream import NEVER, Codec, Events
 from schemas.trades import TradeCodec
 
-__all__ = ["compile_kernels"]
+__all__ = ["compile_candles", "compile_ewma", "compile_kernels", "compile_statistics"]
 
 _TIMES_MS = (1_000, 2_500, 61_000, 62_000, 1_500)  # the last one comes as a correction
 
 
 def compile_kernels() -> None:
-    """Run the candles kernels once, on all paths that have kernels of their own."""
-    price = Decimal(unscaled=525, scale=2)
-    trades = [
-        Trade(instrument="A", timestamp_ms=ms, price=price, quantity=price, trade_seq=1 + i)
-        for i, ms in enumerate(_TIMES_MS)
-    ]
-    values = pa.array([trade.SerializeToString() for trade in trades], pa.binary())
-    events = _events(values, TradeCodec())
+    """Those of every flow."""
+    compile_candles()
+    compile_statistics()
+    compile_ewma()
+
+
+def compile_candles() -> None:
+    """Codec, map side, windows and rows."""
+    events = _trades()
     shard = TumblingShard(CANDLE, WindowRule((60_000,), fill_gaps=True), 1, 0.0, None)
-    ticks, _ = effective_ticks(events.event_time_ms, events.watermark_ms, 1_000, 300_000)
-    groups = group(events.key_codes, len(events.key_names), events.event_time_ms, ticks, 1_000)
-    partials = CANDLE.lift(events, groups)
-    watermark_ms = events.watermark_after_ms
-    shard.on_batch([PanePartials(0, 0, watermark_ms, ["A"], partials, ended=False)])
+    shard.on_batch([_partials(events)])
     none = np.zeros(0, partial_dtype(CANDLE))
-    (candles, *_) = shard.on_batch([PanePartials(0, 0, watermark_ms, [], none, ended=True)])[0]
-    _compile_statistics(partials, candles.rows)
-    _compile_ewma(events)
+    shard.on_batch([PanePartials(0, 0, events.watermark_after_ms, [], none, ended=True)])
 
 
-def _compile_statistics(partials: NDArray[Any], candles: pa.RecordBatch) -> None:
-    """Rolling windows, of trades' partials and of published candles."""
+def compile_statistics() -> None:
+    """Rolling windows of trades, and of published candles."""
     shard = RollingShard(RollingRule(), 1, None)
-    shard.on_batch([PanePartials(0, 0, NEVER, ["A"], partials, ended=True)])
-    events = _events(encode_candles(candles), CandleCodec("1m"))
+    shard.on_batch([replace(_partials(_trades()), ended=True)])
+    candle = Candle(instrument="A", interval="1m", close_time_ms=60_000, trade_count=1)
+    events = _events(pa.array([candle.SerializeToString()], pa.binary()), CandleCodec("1m"))
     keys, times_ms = events.key_codes, events.event_time_ms
     PUBLISHED_CANDLE.lift(events, group(keys, 1, times_ms, times_ms, 60_000))
 
 
-def _compile_ewma(events: Events) -> None:
+def compile_ewma() -> None:
     """The reorder buffer and the averages."""
+    events = _trades()
     item = ShardEvents(
         0,
         0,
@@ -77,6 +73,23 @@ def _compile_ewma(events: Events) -> None:
         ended=False,
     )
     OrderedShard(Ewma(EwmaRule()), 1, 1_000, None).on_batch([item])
+
+
+def _trades() -> Events:
+    price = Decimal(unscaled=525, scale=2)
+    trades = [
+        Trade(instrument="A", timestamp_ms=ms, price=price, quantity=price, trade_seq=1 + i)
+        for i, ms in enumerate(_TIMES_MS)
+    ]
+    values = pa.array([trade.SerializeToString() for trade in trades], pa.binary())
+    return _events(values, TradeCodec())
+
+
+def _partials(events: Events) -> PanePartials:
+    ticks, _ = effective_ticks(events.event_time_ms, events.watermark_ms, 1_000, 300_000)
+    groups = group(events.key_codes, len(events.key_names), events.event_time_ms, ticks, 1_000)
+    partials = CANDLE.lift(events, groups)
+    return PanePartials(0, 0, events.watermark_after_ms, ["A"], partials, ended=False)
 
 
 def _events(values: pa.BinaryArray, codec: Codec) -> Events:

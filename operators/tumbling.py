@@ -2,9 +2,9 @@
 
 What it computes. A shard merges the partials of its keys and processes ticks up to the
 least watermark of all source partitions; see `operators.windows` for the rows. Beside the
-results it shows previews: the windows still forming of keys that changed, at most once per
-`preview_s` of wall time (a second while the shard is catching up), pending partials
-included.
+results it shows previews: the windows still forming of keys that changed, at most once in
+each span of `preview_s` of wall time (a second while the shard is catching up), pending
+partials included.
 
 Contract. Results are a function of the source logs: (lane, position, rows), one item per
 advance, rows in (tick, interval, key, start) order and all rows of a tick in one item.
@@ -13,7 +13,7 @@ finite run), all windows that hold data are emitted; being stopped emits nothing
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from operators.combine import PanePartials
 from operators.window_table import TableSnapshot, WindowRule, WindowTable
 from schemas.stream import NEVER, Output
 
-__all__ = ["Preview", "ShardState", "TumblingShard", "tumbling"]
+__all__ = ["Preview", "ShardState", "TumblingShard", "preview_rows", "tumbling"]
 
 
 _BEHIND_MS = 60_000
@@ -48,9 +48,15 @@ class ShardState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Rows of windows still forming."""
+    """Windows still forming.
 
-    rows: pa.RecordBatch
+    Attributes:
+        cells: (n,) cells.
+        names: of the keys, by the cells' `key`.
+    """
+
+    cells: NDArray[Any]
+    names: Sequence[str]
 
 
 class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardState]):
@@ -60,7 +66,7 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
         aggregate: what a window holds.
         rule: the windows' parameters.
         partitions: number of source partitions.
-        preview_s: least wall time between two previews; None for none.
+        preview_s: spans of wall time with a preview each; 0 for one per batch, None for none.
         state: where to go on.
         clock: wall clock, seconds since the epoch.
     """
@@ -97,7 +103,8 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
             self._put(out, self._table.flush(self._watermark_ms))
         elif self._watermark_ms != before:
             self._put(out, self._table.advance(self._watermark_ms))
-        self._preview(out)
+        if not out:  # what is final leaves at once, and what is forming a moment later
+            self._preview(out)
         return out, False
 
     @property
@@ -107,29 +114,28 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
     def _put(self, out: list[Output | Preview], cells: NDArray[Any]) -> None:
         if len(cells):
             positions = np.ascontiguousarray(cells["tick"])
-            out.append(
-                Output("results", self._shard, positions, int(positions[-1]), self._lower(cells))
-            )
-
-    def _lower(self, cells: NDArray[Any], *, closed: bool = True) -> pa.RecordBatch:
-        return self._aggregate.lower(cells, self._table.names, self._rule.intervals_ms, closed)
+            rows = self._aggregate.lower(cells, self._table.names, self._rule.intervals_ms, True)
+            out.append(Output("results", self._shard, positions, int(positions[-1]), rows))
 
     def _preview(self, out: list[Output | Preview]) -> None:
         if self._preview_s is None or not self._table.changed:
             return
         now = self._clock()
-        if now - self._previewed_s >= self._preview_wait_s(now):
+        if now >= self._next_preview_s(now):
             self._previewed_s = now
             cells = self._table.forming()
             if len(cells):
-                out.append(Preview(self._lower(cells, closed=False)))
+                out.append(Preview(cells, self._table.names))
 
-    def _preview_wait_s(self, now: float) -> float:
-        """A shard that catches up shows less: nobody watches a candle of long ago form."""
+    def _next_preview_s(self, now: float) -> float:
+        """When the next preview may leave: with those of the other shards, in one go.
+
+        A shard that catches up shows less: nobody watches a candle of long ago form.
+        """
         assert self._preview_s is not None  # noqa: S101  # the callers have asked
-        if now * 1000 - self._watermark_ms > _BEHIND_MS:
-            return max(self._preview_s, _CATCHING_UP_S)
-        return self._preview_s
+        is_behind = now * 1000 - self._watermark_ms > _BEHIND_MS
+        wait_s = max(self._preview_s, _CATCHING_UP_S) if is_behind else self._preview_s
+        return (self._previewed_s // wait_s + 1) * wait_s if wait_s else now
 
     @override
     def on_notify(self) -> tuple[list[Output | Preview], bool]:
@@ -141,8 +147,7 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
     def notify_at(self) -> datetime | None:
         if self._preview_s is None or not self._table.changed:
             return None
-        wait_s = self._preview_wait_s(self._clock())
-        return datetime.fromtimestamp(self._previewed_s + wait_s, UTC)
+        return datetime.fromtimestamp(self._next_preview_s(self._clock()), UTC)
 
     @override
     def on_eof(self) -> tuple[list[Output | Preview], bool]:
@@ -170,14 +175,18 @@ def tumbling(
         aggregate: what a window holds.
         rule: the windows' parameters.
         partitions: number of source partitions.
-        preview_s: least wall time between two previews of a shard; None for none.
+        preview_s: spans of wall time with a preview each; 0 for one per batch, None for none.
     """
     items = op.stateful_batch(
         step_id, up, lambda state: TumblingShard(aggregate, rule, partitions, preview_s, state)
     )
     results = op.filter_map(f"{step_id}_results", items, _results_only)
-    previews = op.filter_map(f"{step_id}_previews", items, _previews_only)
-    return results, previews
+
+    def lower(items: list[tuple[str, Output | Preview]]) -> list[pa.RecordBatch]:
+        previews = [value for _, value in items if isinstance(value, Preview)]
+        return [preview_rows(previews, aggregate, rule)] if previews else []
+
+    return results, op.flat_map_batch(f"{step_id}_previews", items, lower)
 
 
 def _results_only(item: tuple[str, Output | Preview]) -> tuple[str, Output] | None:
@@ -185,6 +194,15 @@ def _results_only(item: tuple[str, Output | Preview]) -> tuple[str, Output] | No
     return (value.lane, value) if isinstance(value, Output) else None
 
 
-def _previews_only(item: tuple[str, Output | Preview]) -> pa.RecordBatch | None:
-    value = item[1]
-    return value.rows if isinstance(value, Preview) else None
+def preview_rows(
+    previews: Sequence[Preview], aggregate: Aggregate, rule: WindowRule
+) -> pa.RecordBatch:
+    """Rows of all shards that have something to show, at once: each call has its price."""
+    cells = np.concatenate([preview.cells for preview in previews])
+    names: list[str] = []
+    at = 0
+    for preview in previews:
+        cells["key"][at : at + len(preview.cells)] += len(names)
+        at += len(preview.cells)
+        names += preview.names
+    return aggregate.lower(cells, names, rule.intervals_ms, False)

@@ -9,6 +9,10 @@ from ptars import HandlerPool
 
 __all__ = ["row_encoder"]
 
+# As scalars of the column's type: a Python value would cost more than all the rest.
+_ABSENT = {kind: pa.scalar(0, kind) for kind in (pa.int32(), pa.int64(), pa.float64())}
+_ABSENT[pa.string()] = pa.scalar("", pa.string())
+
 
 def row_encoder(message: type[Message]) -> Callable[[pa.RecordBatch], pa.BinaryArray]:
     """A function from (n,) rows to (n,) serialized messages.
@@ -26,12 +30,12 @@ def row_encoder(message: type[Message]) -> Callable[[pa.RecordBatch], pa.BinaryA
         columns = []
         for field in schema:
             if field.name.endswith("_ms"):
-                column = rows[field.name.removesuffix("_ms")].cast(pa.int64())
+                column = rows[field.name.removesuffix("_ms")].view(pa.int64())
             else:
                 column = rows[field.name]
             if column.null_count:
-                column = pc.fill_null(column, "" if pa.types.is_string(column.type) else 0)
-            columns.append(column.cast(field.type))
+                column = pc.fill_null(column, _ABSENT[column.type])
+            columns.append(column if column.type == field.type else column.cast(field.type))
         return handler.record_batch_to_array(pa.record_batch(columns, schema=schema))
 
     return encode

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ MAX_WAITING_RECORDS = 50_000
 _STALE_S = 5
 _CLOSE_S = 2.0
 _RECONNECT_S = 1.0
+_REFRESH_S = 0.1
 _QUIET_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -92,11 +94,10 @@ class _KafkaLivePartition(StatelessSinkPartition[pa.RecordBatch]):
 
     def write_batch(self, items: list[pa.RecordBatch]) -> None:
         try:
-            for batch in items:
-                for topic, key, value, timestamp_ms, headers in self._records(batch):
-                    self._producer.produce(
-                        topic, value, key, timestamp=timestamp_ms, headers=headers
-                    )
+            rows = pa.Table.from_batches(items).combine_chunks().to_batches()
+            for record in chain.from_iterable(map(self._records, rows)):
+                topic, key, value, timestamp_ms, headers = record
+                self._producer.produce(topic, value, key, timestamp=timestamp_ms, headers=headers)
         except BufferError:
             self._trouble.tell(f"{MAX_WAITING_RECORDS} of them are waiting already")
         except Exception as error:  # noqa: BLE001  # a preview is not worth a flow
@@ -119,7 +120,7 @@ class PostgresLiveSink(DynamicSink[pa.RecordBatch]):
     Args:
         table: A row never replaces one with a later value in `newest`.
         url: libpq URL.
-        newest: A column of the table.
+        newest: A column of times.
     """
 
     def __init__(self, table: Table, url: str, newest: str = "open_time") -> None:
@@ -140,7 +141,8 @@ class PostgresLiveSink(DynamicSink[pa.RecordBatch]):
 class _PostgresLivePartition(StatelessSinkPartition[pa.RecordBatch]):
     """Holds the newest row of each key until the writer fetches them all at once.
 
-    A slow server thus makes previews rarer, not older; memory is a row per key.
+    It does so ten times a second, since who reads a table asks now and then; a slow server
+    makes previews rarer, not older. Memory is a row per key.
     """
 
     def __init__(self, table: Table, url: str, newest: str) -> None:
@@ -174,7 +176,7 @@ class _PostgresLivePartition(StatelessSinkPartition[pa.RecordBatch]):
 
     def _keep_newest(self, batch: pa.RecordBatch) -> None:
         keys = zip(*(batch.column(name).to_pylist() for name in self._keys), strict=True)
-        newest = batch.column(self._newest).to_pylist()
+        newest = batch.column(self._newest).view(pa.int64()).to_pylist()
         for row, (key, value) in enumerate(zip(keys, newest, strict=True)):
             before = self._waiting.get(key)
             if before is None or before[0] <= value:
@@ -187,13 +189,15 @@ class _PostgresLivePartition(StatelessSinkPartition[pa.RecordBatch]):
                 waiting, self._waiting = self._waiting, {}
                 if not waiting:
                     break
+            pause_s = _REFRESH_S
             try:
                 self._store(_gathered(waiting))
             except Exception as error:  # noqa: BLE001  # a preview is not worth a flow
                 self._trouble.tell(reason_of(error))
                 self._disconnect()
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closing, timeout=_RECONNECT_S)
+                pause_s = _RECONNECT_S
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, timeout=pause_s)
         self._disconnect()
 
     def _store(self, batches: list[pa.RecordBatch]) -> None:

@@ -63,7 +63,7 @@ class MessageRoute:
             topics,
             rows[self.key].cast(pa.binary()).to_pylist(),
             self.encode(rows).to_pylist(),
-            rows[self.time].cast(pa.int64()).to_pylist(),
+            rows[self.time].view(pa.int64()).to_pylist(),
         )
 
 

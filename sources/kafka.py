@@ -37,6 +37,7 @@ CONSUMER_CONFIG: Config = {
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
     "enable.partition.eof": True,
+    "socket.nagle.disable": True,
     # librdkafka waits this long before it refills a drained queue; its default of a second
     # starves a fast reader
     "fetch.queue.backoff.ms": 5,

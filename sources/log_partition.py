@@ -18,7 +18,7 @@ object per record beyond what the client library makes.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +39,8 @@ __all__ = ["LogPartition", "SourceRule"]
 _LEAST_BATCH = 500
 _LARGEST_BATCH = 10_000
 _SLOW_S = 0.05  # a round trip longer than this halves the batch
-_POLL_AGAIN = timedelta(milliseconds=2)
-_POLL_QUIET = timedelta(milliseconds=10)
+_POLL_AGAIN_S = 0.004
+_POLL_QUIET_S = 0.012
 _QUIET_S = 1.0
 _LIVE_S = 60.0
 
@@ -142,7 +142,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             return [self._nothing()]
         if self._siblings.is_far_ahead(self._timeline.newest_ms):
             self._polled_at = 0.0
-            self._awake = datetime.now(UTC) + _POLL_AGAIN
+            self._awake = _next_beat(_POLL_AGAIN_S)
             return []
         fetched = self._poll()
         if fetched is None:
@@ -171,7 +171,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         full = len(fetched.offsets) >= self._limit
         if full:
             self._limit = min(_LARGEST_BATCH, self._limit * 2)
-        self._awake = None if full else datetime.now(UTC) + _POLL_AGAIN
+        self._awake = None if full else _next_beat(_POLL_AGAIN_S)
         if self._rule.stop_at_end and fetched.offsets[-1] >= self._end:
             n = int(np.searchsorted(fetched.offsets, self._end))
             if n == 0:
@@ -193,7 +193,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         else:
             self._at_end_since = None
         quiet = self._at_end_since is not None and self._clock() - self._at_end_since > _QUIET_S
-        self._awake = datetime.now(UTC) + (_POLL_QUIET if quiet else _POLL_AGAIN)
+        self._awake = _next_beat(_POLL_QUIET_S if quiet else _POLL_AGAIN_S)
         return []
 
     def _nothing(self, *, ended: bool = False) -> Events:
@@ -269,6 +269,15 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
     def close(self) -> None:
         self._see(has_more=False)
         self._fetcher.close()
+
+
+def _next_beat(span_s: float) -> datetime:
+    """The next multiple of a span of wall time: all partitions are polled in one go.
+
+    A shard then takes in what all of them bring at once, where it would else be called, and
+    show previews, for each apart.
+    """
+    return datetime.fromtimestamp((time.time() // span_s + 1) * span_s, UTC)
 
 
 def _open(

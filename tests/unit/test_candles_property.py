@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from operators.candle import CANDLE
 from operators.combine import Combine, CombineRule, PanePartials
-from operators.tumbling import Preview, TumblingShard
+from operators.tumbling import Preview, TumblingShard, preview_rows
 from operators.window_table import WindowRule
 from schemas.candles import INTERVALS_MS
 from schemas.stream import NEVER, Events, Output
@@ -101,7 +101,9 @@ class Run:
     def take(self, items: list) -> None:
         for item in items:
             if isinstance(item, Preview):
-                assert not any(item.rows["is_closed"].to_pylist())
+                rows = preview_rows([item, item], CANDLE, self.window_rule)
+                assert not any(rows["is_closed"].to_pylist())
+                assert rows[: len(rows) // 2].equals(rows[len(rows) // 2 :])
                 continue
             assert item.position == item.positions[-1]
             assert item.positions[0] > self.lane, "a tick was cut in two"

@@ -16,7 +16,8 @@ import numba
 import numpy as np
 import pytest
 
-from operators.tumbling import Preview
+from operators.candle import CANDLE
+from operators.tumbling import Preview, preview_rows
 from tests import strategies
 from tests.oracle import Rule, T
 from tests.unit.test_candles_property import Run
@@ -55,7 +56,8 @@ class _Run(Run):
     def take(self, items: list) -> None:
         for item in items:
             if isinstance(item, Preview):
-                self.rows.append({"preview": repr(item.rows.to_pylist())})
+                rows = preview_rows([item], CANDLE, self.window_rule)
+                self.rows.append({"preview": repr(rows.to_pylist())})
         super().take(items)
 
 
