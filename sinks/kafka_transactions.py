@@ -101,9 +101,16 @@ class KafkaCommitter:
         )
         try:
             self._repeat(self._producer.init_transactions)
+            self._meet_topics(self._producer)
         except KafkaException as error:
             raise self._end_of_run(error.args[0]) from error
         return self._read_progress().positions
+
+    def _meet_topics(self, producer: Producer) -> None:
+        """The client would look for a topic up to a second after the first record for it."""
+        topics = {topic for route in self._routes.values() for topic in route.topics}
+        for topic in sorted({self._progress_topic, *topics}):
+            producer.list_topics(topic, _CALL_S)
 
     def commit(self, outputs: Sequence[Output]) -> None:
         """See `Committer`.
