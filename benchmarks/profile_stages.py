@@ -163,7 +163,7 @@ def _instrument(clock: _Clock) -> None:
     clock.wrap(combine, "effective_ticks", "combine: effective ticks")
     clock.wrap(combine, "group", "combine: group")
     clock.wrap(combine.Combine, "_to_shards", "combine: cut by shard")
-    clock.wrap(combine.Combine, "_late", "combine: late")
+    clock.wrap(combine, "asides", "combine: late and rejected")
     clock.wrap(combine.Combine, "__call__", "combine: the rest")
     for name, stage in (("lift", "combine: lift"), ("lower", "shard: rows")):
         # Fields of a frozen instance.
@@ -175,6 +175,7 @@ def _instrument(clock: _Clock) -> None:
     clock.wrap(window_table.WindowTable, "add", "shard: take in partials")
     clock.wrap(window_table.WindowTable, "_advance", "shard: choose due partials")
     clock.wrap(window_table.WindowTable, "forming", "shard: previews")
+    clock.wrap(tumbling, "preview_rows", "shard: previews")
     clock.wrap(windows, "advance", "shard: merge and close")
     clock.wrap(windows, "forming", "shard: previews")
     clock.wrap(group_commit.GroupCommitPartition, "write_batch", "sinks: queue")
