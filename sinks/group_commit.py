@@ -78,6 +78,10 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         resumed: Positions that the recovery store knows to be stored; None without.
         max_rows: Bound of the queue in rows; a larger item passes alone.
         max_items: Bound of the queue in items.
+
+    Raises:
+        Exception: The store could not be opened, or has lost what `resumed` knows to be
+            stored; told here only when resuming, else at the first call.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
+        if resumed is not None:  # a flow that cannot go on is to end before any sink writes
+            self.snapshot()
 
     def write_batch(self, values: list[Output]) -> None:
         """Queue rows; waits while the queue is full.
