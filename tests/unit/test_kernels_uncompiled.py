@@ -5,25 +5,17 @@ The whole chain of the candles flow runs here without Numba's compiler: effectiv
 groups, partials, windows, rows.
 """
 
-import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
-import numba
-import numpy as np
 import pytest
 
 from operators.candle import CANDLE
 from operators.tumbling import Preview, preview_rows
 from tests import strategies
 from tests.oracle import Rule, T
+from tests.uncompiled import TIMEOUT_S, print_rows, same_uncompiled
 from tests.unit.test_candles_property import Run
 
-_ROOT = Path(__file__).resolve().parents[2]
-_TIMEOUT_S = 120
 _RULES = [
     Rule((60_000,)),
     Rule((60_000, 300_000), horizon=10_000, fill=True, silence=200_000),
@@ -71,23 +63,9 @@ def _rows() -> list[dict]:
     return out
 
 
-@pytest.mark.timeout(2 * _TIMEOUT_S)
+@pytest.mark.timeout(2 * TIMEOUT_S)
 def test_the_flow_gives_the_same_rows_uncompiled() -> None:
-    assert not numba.config.DISABLE_JIT
-    child = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.unit.test_kernels_uncompiled"],
-        cwd=_ROOT,
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    assert child.returncode == 0, child.stderr
-    plain, compiled = json.loads(child.stdout), json.loads(json.dumps(_rows()))
-    assert len(plain) == len(compiled) > 200
-    for one, other in zip(plain, compiled, strict=True):
-        assert one == other
+    plain = same_uncompiled("tests.unit.test_kernels_uncompiled", _rows)
     assert any(row.get("revision", 0) > 0 for row in plain), "corrections"
     assert any(row.get("gap_filled") for row in plain), "gaps"
     assert any("preview" in row for row in plain)
@@ -95,6 +73,4 @@ def test_the_flow_gives_the_same_rows_uncompiled() -> None:
 
 
 if __name__ == "__main__":
-    assert numba.config.DISABLE_JIT
-    with np.errstate(over="ignore"):  # limbs and hashes wrap on purpose
-        print(json.dumps(_rows()))
+    print_rows(_rows)

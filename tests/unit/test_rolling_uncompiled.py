@@ -1,24 +1,16 @@
 """The rolling kernels run uncompiled, in a process of their own, to the same rows."""
 
-import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
-import numba
-import numpy as np
 import pytest
 
 from tests import strategies
 from tests.oracle import T
 from tests.rolling_oracle import R, Rolling
+from tests.uncompiled import TIMEOUT_S, print_rows, same_uncompiled
 from tests.unit.test_rolling_candles import CandleRun
 from tests.unit.test_rolling_property import Run, records
 
-_ROOT = Path(__file__).resolve().parents[2]
-_TIMEOUT_S = 120
 _MINUTE = 60_000
 
 
@@ -61,27 +53,11 @@ def _rows() -> list[dict]:
     return out + candles.finish()
 
 
-@pytest.mark.timeout(2 * _TIMEOUT_S)
+@pytest.mark.timeout(2 * TIMEOUT_S)
 def test_the_rows_are_the_same_uncompiled() -> None:
-    assert not numba.config.DISABLE_JIT
-    child = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.unit.test_rolling_uncompiled"],
-        cwd=_ROOT,
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    assert child.returncode == 0, child.stderr
-    plain, compiled = json.loads(child.stdout), json.loads(json.dumps(_rows()))
-    assert len(plain) == len(compiled) > 200
-    for one, other in zip(plain, compiled, strict=True):
-        assert one == other
+    plain = same_uncompiled("tests.unit.test_rolling_uncompiled", _rows)
     assert any(row["trade_count"] == 0 for row in plain), "empty windows"
 
 
 if __name__ == "__main__":
-    assert numba.config.DISABLE_JIT
-    with np.errstate(over="ignore"):  # limbs and hashes wrap on purpose
-        print(json.dumps(_rows()))
+    print_rows(_rows)
