@@ -8,8 +8,9 @@ Run it: `python -m bytewax.run dataflows.candles`. Settings: `docs/settings.md`.
 """
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 
+from dataflows.log_input import LogInput
 from dataflows.settings import CandleSettings
 from dataflows.wiring import Wiring, guarded
 from operators.candle import CANDLE
@@ -20,18 +21,28 @@ from operators.window_table import WindowRule
 from schemas import market_pb2
 from schemas.candles import INTERVALS_MS, encode_candles
 from schemas.registry import framed
+from schemas.stream import Events
 from schemas.tables import CANDLES, CANDLES_LIVE
 from schemas.trades import TradeCodec
 from sinks.routes import MessageRoute
 
-__all__ = ["flow"]
+__all__ = ["candles", "flow"]
 
 
 @guarded(compile_candles)
 def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = CandleSettings.load()
-    registry = settings.schema_registry_url
+    log = LogInput("candles", settings, "trades")
+    dataflow = Dataflow(log.flow_id)
+    codec = TradeCodec(settings.input_format, confluent_wire=bool(settings.schema_registry_url))
+    candles(log, log.read("trades", dataflow, codec), settings)
+    return dataflow
+
+
+def candles(log: LogInput, trades: Stream[Events], settings: CandleSettings) -> None:
+    """From trades to the sinks."""
+    topics = settings.topics
     horizon_ms = round(settings.correction_s * 1000)
     windows = WindowRule(
         tuple(INTERVALS_MS[name] for name in settings.intervals),
@@ -42,7 +53,7 @@ def flow() -> Dataflow:
     wiring = Wiring(
         "candles",
         settings,
-        topic="trades",
+        log,
         output=settings.output,
         definition={
             "intervals": settings.intervals,
@@ -51,28 +62,22 @@ def flow() -> Dataflow:
             "gap_silence_s": settings.gap_silence_s,
         },
     )
-    combining = CombineRule("candles", wiring.log.topic, settings.shards, horizon_ms=horizon_ms)
-    topics = settings.topics
-    encode = (
-        framed(registry, topics.values(), market_pb2.Candle, encode_candles)
-        if registry
-        else encode_candles
+    combining = CombineRule("candles", wiring.topic, settings.shards, horizon_ms=horizon_ms)
+    encode = framed(
+        settings.schema_registry_url, topics.values(), market_pb2.Candle, encode_candles
     )
 
-    dataflow = Dataflow(wiring.flow_id)
-    codec = TradeCodec(settings.input_format, confluent_wire=bool(registry))
-    trades = wiring.input("trades", dataflow, codec)
     partials, asides = combine("combine", trades, CANDLE, combining)
-    candles, forming = tumbling(
+    closed, forming = tumbling(
         "candles",
         partials,
         CANDLE,
         windows,
-        partitions=wiring.log.partitions,
+        partitions=wiring.partitions,
         preview_s=settings.preview_ms / 1000,
     )
     wiring.output(
-        op.merge("results", candles, asides),
+        op.merge("candles_outputs", closed, asides),
         forming,
         messages=MessageRoute(
             "interval", topics, "instrument", "close_time", encode, settings.shards
@@ -80,4 +85,3 @@ def flow() -> Dataflow:
         table=CANDLES,
         live_table=CANDLES_LIVE,
     )
-    return dataflow

@@ -27,13 +27,8 @@ __all__ = ["flow"]
 def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = DeribitSettings.load()
-    registry = settings.schema_registry_url
     wiring = DeribitWiring("deribit", settings)
-    encode = (
-        framed(registry, [settings.topic], market_pb2.Trade, encode_trades)
-        if registry
-        else encode_trades
-    )
+    encode = framed(settings.schema_registry_url, [settings.topic], market_pb2.Trade, encode_trades)
 
     dataflow = Dataflow(wiring.flow_id)
     source = DeribitSource(

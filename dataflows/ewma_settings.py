@@ -5,14 +5,13 @@ from typing import Literal, Self
 from pydantic import Field
 from typing_extensions import override
 
-from dataflows.settings import FlowSettings
+from dataflows.settings import FlowSettings, length_name
 from operators.ewma import EwmaMode, EwmaRule, alpha_of
 from schemas.errors import FlowError
 
 __all__ = ["EwmaSettings"]
 
 _TICK_S = 1
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _WEIGHTS = ("ewma_span", "ewma_alpha", "ewma_com", "ewma_halflife")
 
 
@@ -115,6 +114,4 @@ class EwmaSettings(FlowSettings):
         """The output topic; `.late`, `.rejected` and `.progress` stand behind it."""
         if self.output_topic is not None:
             return self.output_topic
-        seconds = self.ewma_period_s
-        length, unit = next((s, u) for s, u in _UNITS if seconds % s == 0)
-        return f"ewma.{seconds // length}{unit}"
+        return f"ewma.{length_name(self.ewma_period_s)}"

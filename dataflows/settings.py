@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schemas.candles import INTERVALS_MS
 from schemas.errors import FlowError
 
-__all__ = ["CandleSettings", "FlowSettings"]
+__all__ = ["CandleSettings", "FlowSettings", "length_name"]
 
 _TOPIC = r"^[a-zA-Z0-9._-]{1,230}$"
 _SECRET = (  # each may hold a password
@@ -23,6 +23,17 @@ _SECRET = (  # each may hold a password
     "deribit_client_id",
     "deribit_client_secret",
 )
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+def length_name(length_s: int, *, days_from: int = 1) -> str:
+    """A span of time in its largest unit, such as `5m`; in days from so many on."""
+    seconds, unit = next(
+        (seconds, unit)
+        for seconds, unit in _UNITS
+        if length_s % seconds == 0 and (unit != "d" or length_s >= days_from * seconds)
+    )
+    return f"{length_s // seconds}{unit}"
 
 
 class FlowSettings(BaseSettings):

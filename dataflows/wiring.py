@@ -1,16 +1,14 @@
-"""What lies between a flow's picture and the world: which log, which sinks, which checks.
+"""What lies between a flow's picture and the world: which sinks, which checks.
 
-With `KAFKA_BOOTSTRAP_SERVERS` a flow reads Kafka and writes Kafka and PostgreSQL; without,
-it reads the simulated market and writes PostgreSQL and the terminal. Everything is checked
-before anything is written: settings, brokers, topics, tables, and that stored progress
-belongs to these settings.
+With `KAFKA_BOOTSTRAP_SERVERS` a flow writes Kafka and PostgreSQL; without, PostgreSQL and the
+terminal. Everything is checked before anything is written: settings, brokers, topics, tables,
+and that stored progress belongs to these settings. What it reads is `dataflows.log_input`.
 """
 
 import functools
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -23,22 +21,17 @@ from sqlalchemy import Table
 
 from dataflows.console import ConsoleSink
 from dataflows.line_console import LineConsoleSink
+from dataflows.log_input import LogInput
 from dataflows.settings import FlowSettings
-from schemas import failpoints
 from schemas.errors import FlowError
-from schemas.stream import Codec, Events, FlowIdentity, Output
+from schemas.stream import FlowIdentity, Output
 from schemas.tables import LATE, REJECTED
-from sinks.embedded_postgres import embedded_postgres, embedded_psql
+from sinks.embedded_postgres import embedded_psql
 from sinks.kafka import KafkaRoute, TopicSpec, kafka_sink, prepare_kafka
 from sinks.live import KafkaLiveSink, PostgresLiveSink
 from sinks.postgres import PostgresRoute, postgres_sink, prepare_postgres
 from sinks.routes import AsideRoute, MessageRoute
 from sources import stopping
-from sources.kafka import KafkaLog
-from sources.log import Log
-from sources.market import SimulatedMarket, opening
-from sources.partitioned import LogSource, SourceRule
-from sources.progress import RunProgress
 
 __all__ = ["Wiring", "guarded"]
 
@@ -92,103 +85,47 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 
 class Wiring:
-    """One flow's connections.
+    """What one flow makes of its log, and where it goes.
 
     Args:
         name: of the flow.
         settings: checked.
-        topic: default input topic.
+        log_input: what it reads.
         output: base of the topics `.late`, `.rejected` and `.progress`.
         definition: settings that define the output, besides the input's.
-
-    Raises:
-        FlowError: The input cannot be reached.
     """
 
     def __init__(
         self,
         name: str,
         settings: FlowSettings,
+        log_input: LogInput,
         *,
-        topic: str,
         output: str,
         definition: Mapping[str, Any],
     ) -> None:
         self.settings = settings
+        self.partitions = log_input.log.partitions
+        self._input = log_input
         self._output = output
-        self._progress = RunProgress(what=topic, is_finite=settings.stop_at_end)
-        failpoints.configure(settings.failpoints)
-        if settings.metrics_port is not None:
-            # Bytewax serves Python's Prometheus registry beside its own metrics.
-            os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
-            os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(settings.metrics_port)
-        self._client_config: dict[str, str | int] = {
-            "bootstrap.servers": settings.kafka_bootstrap_servers or ""
-        }
-        self.log = self._open_log(name, settings.input_topic or topic)
         self.identity = FlowIdentity(
             name,
             settings.flow_version,
             {
-                "input": self.log.topic,
-                "input_partitions": self.log.partitions,
+                **log_input.definition,
                 "shards": settings.shards,
                 "lateness_s": settings.lateness_s,
                 "correction_s": settings.correction_s,
                 "max_ahead_s": settings.max_ahead_s,
                 "wire_format": "confluent" if settings.schema_registry_url else "none",
-                **self._market_definition(),
                 **definition,
             },
         )
 
     @property
-    def flow_id(self) -> str:
-        """Whose state it is in a recovery store.
-
-        A flow that writes no tables has a state of its own: were it shared, tables that are
-        switched on again would begin where the flow is, with a hole before.
-        """
-        suffix = "-without-tables" if self.settings.database_url == "off" else ""
-        return self.identity.flow_id + suffix
-
-    @property
-    def _is_embedded(self) -> bool:
-        return self.settings.kafka_bootstrap_servers is None
-
-    def _open_log(self, name: str, topic: str) -> Log:
-        settings = self.settings
-        if settings.kafka_bootstrap_servers is not None:
-            group = f"{name}-v{settings.flow_version}"
-            return KafkaLog(self._client_config, topic, group)
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        trades = settings.market_trades
-        if trades is None and settings.stop_at_end:
-            trades = 1_000_000
-        return SimulatedMarket(
-            seed=settings.market_seed,
-            partitions=settings.market_partitions,
-            instruments=settings.market_instruments,
-            rate=settings.market_rate,
-            opened_at_ms=opening(settings.data_dir, int(time.time() * 1000)),
-            trades=trades,
-            pace="live" if trades is None else "fast",
-        )
-
-    def _market_definition(self) -> Mapping[str, Any]:
-        return {"market": self.log.definition} if isinstance(self.log, SimulatedMarket) else {}
-
-    def input(self, step_id: str, flow: Dataflow, codec: Codec) -> Stream[Events]:
-        """The log as batches of events."""
-        settings = self.settings
-        rule = SourceRule(
-            flow=self.identity.name,
-            lateness_ms=round(settings.lateness_s * 1000),
-            ahead_ms=round(settings.max_ahead_s * 1000),
-            idle_timeout_s=settings.idle_timeout_s,
-            stop_at_end=settings.stop_at_end,
-        )
-        return op.input(step_id, flow, LogSource(self.log, codec, rule, self._progress.report))
+    def topic(self) -> str:
+        """Name of the log, for the late stream."""
+        return self._input.log.topic
 
     def output(
         self,
@@ -199,6 +136,7 @@ class Wiring:
         table: Table,
         live_table: Table | None = None,
         line: Callable[[Mapping[str, Any]], str] | None = None,
+        is_shown: bool = True,
     ) -> None:
         """Write results, late and rejected rows exactly once, and previews as they come.
 
@@ -209,14 +147,16 @@ class Wiring:
             table: where results go in PostgreSQL.
             live_table: where previews go in PostgreSQL; None for a flow without.
             line: a result as a line in the terminal; None for candles, which have a display.
+            is_shown: whether the terminal shows the results of an embedded run.
 
         Raises:
             FlowError: A broker or the database cannot be reached, or what they hold does
                 not belong to these settings.
         """
-        url = self._database_url()
+        name, client_config = self.identity.name, self._input.client_config
+        url = self._input.database_url()
         tables = {
-            "results": PostgresRoute(table, upsert=True),
+            "results": PostgresRoute(table, upsert="revision" in table.c),
             "late": PostgresRoute(LATE, upsert=False),
             "rejected": PostgresRoute(REJECTED, upsert=False),
         }
@@ -231,62 +171,68 @@ class Wiring:
         if url is not None:  # both are checked before either is written
             live_tables = [] if live_table is None else [live_table]
             prepare_postgres(self.identity, tables, url=url, other_tables=live_tables)
-        if not self._is_embedded:
+        if not self._input.is_embedded:
             prepare_kafka(
                 self.identity,
                 topics,
-                client_config=self._client_config,
+                client_config=client_config,
                 progress_topic=progress_topic,
                 other_topics=live,
             )
             sink = kafka_sink(
                 self.identity,
                 topics,
-                client_config=self._client_config,
+                client_config=client_config,
                 progress_topic=progress_topic,
             )
-            op.output("kafka", results, sink)
+            op.output(f"{name}_kafka", results, sink)
             if previews is not None:
                 live_messages = replace(
                     messages,
                     topic_of={name: f"{topic}.live" for name, topic in messages.topic_of.items()},
                 )
-                live_sink = KafkaLiveSink(live_messages.records, self._client_config)
-                op.output("kafka_live", previews, live_sink)
+                live_sink = KafkaLiveSink(live_messages.records, client_config)
+                op.output(f"{name}_kafka_live", previews, live_sink)
         if url is not None:
-            op.output("postgres", results, postgres_sink(self.identity, tables, url=url))
+            op.output(f"{name}_postgres", results, postgres_sink(self.identity, tables, url=url))
             if previews is not None and live_table is not None:
-                op.output("postgres_live", previews, PostgresLiveSink(live_table, url))
-        if self._is_embedded:
-            rows = op.filter_map("closed", results, _result_rows)
-            psql = "psql" if self.settings.database_url else str(embedded_psql())
-            shown = rows if previews is None else op.merge("shown", rows, previews)
-            console = (
-                ConsoleSink(url, self._progress, psql=psql)
-                if line is None
-                else LineConsoleSink(line, table.name, url, self._progress, psql=psql)
-            )
-            op.output("terminal", shown, console)
+                op.output(f"{name}_postgres_live", previews, PostgresLiveSink(live_table, url))
+        if self._input.is_embedded and is_shown:
+            self._show(results, previews, table, line, url)
+
+    def _show(
+        self,
+        results: KeyedStream[Output],
+        previews: Stream[Any] | None,
+        table: Table,
+        line: Callable[[Mapping[str, Any]], str] | None,
+        url: str | None,
+    ) -> None:
+        name = self.identity.name
+        rows = op.filter_map(f"{name}_closed", results, _result_rows)
+        psql = "psql" if self.settings.database_url else str(embedded_psql())
+        shown = rows if previews is None else op.merge(f"{name}_shown", rows, previews)
+        progress = self._input.progress
+        console = (
+            ConsoleSink(url, progress, psql=psql)
+            if line is None
+            else LineConsoleSink(line, table.name, url, progress, psql=psql)
+        )
+        op.output(f"{name}_terminal", shown, console)
 
     def _refuse_a_loop(self, outputs: set[str]) -> None:
-        if self.log.topic in outputs:
+        if self.topic in outputs:
             raise FlowError(
-                f"INPUT_TOPIC={self.log.topic} is also an output of this flow",
+                f"INPUT_TOPIC={self.topic} is also an output of this flow",
                 "Name another topic in INPUT_TOPIC or OUTPUT_TOPIC; a flow that reads what it "
                 "writes never ends.",
             )
 
     def _asides(self) -> dict[str, KafkaRoute]:
-        n = self.log.partitions
+        n = self.partitions
         late = AsideRoute(f"{self._output}.late", n, "event_time", "key", _LATE_HEADERS)
         rejected = AsideRoute(f"{self._output}.rejected", n, "record_time", None, _REJECTED_HEADERS)
         return {"late": late, "rejected": rejected}
-
-    def _database_url(self) -> str | None:
-        url = self.settings.database_url
-        if url == "off":
-            return None
-        return url or embedded_postgres(self.settings.data_dir / "postgres")
 
 
 def _result_rows(item: tuple[str, Output]) -> Any:  # noqa: ANN401  # a record batch

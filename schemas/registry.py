@@ -16,7 +16,7 @@ __all__ = ["framed"]
 
 
 def framed(
-    url: str,
+    url: str | None,
     topics: Iterable[str],
     message: type[Message],
     encode: Callable[[pa.RecordBatch], pa.BinaryArray],
@@ -27,7 +27,7 @@ def framed(
     that Confluent's clients register; a registry gives it the same id under every subject.
 
     Args:
-        url: of the registry's Confluent API.
+        url: of the registry's Confluent API; None for none: then it is `encode` itself.
         topics: topics the values go to, at least one.
         message: generated class of the message.
         encode: rows to messages.
@@ -35,6 +35,8 @@ def framed(
     Raises:
         FlowError: The registry cannot be reached, or refuses the schema.
     """
+    if url is None:
+        return encode
     descriptor = message.DESCRIPTOR
     schema = Schema(base64.standard_b64encode(descriptor.file.serialized_pb).decode(), "PROTOBUF")
     ids = set()

@@ -48,6 +48,10 @@ class Fetched:
     offsets: Int64s
     timestamps_ms: Int64s
 
+    def __getitem__(self, part: slice) -> "Fetched":
+        """Some of the records."""
+        return Fetched(self.values[part], self.offsets[part], self.timestamps_ms[part])
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -103,6 +107,8 @@ class Events:
         rejected: rows for the dead letters, see `schemas.tables.REJECTED`; None without any.
         rejected_offsets: (m,) int64 of the rejected records.
         ended: the partition is finished (STOP_AT_END): no record will follow in this run.
+        replayed: all of it was processed before a restart, and is read again for the sake of
+            operators that keep no copy of it.
     """
 
     partition: int
@@ -118,6 +124,7 @@ class Events:
     rejected: pa.RecordBatch | None = None
     rejected_offsets: Int64s | None = None
     ended: bool = False
+    replayed: bool = False
 
 
 def lane_name(kind: str, partition: int) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "STATISTICS_24H",
     "TRADES",
     "WRITERS",
+    "statistics_table",
 ]
 
 METADATA = MetaData()
@@ -94,26 +95,35 @@ CANDLES_LIVE = Table(
     prefixes=["UNLOGGED"],
 )
 
-STATISTICS_24H = Table(
-    "statistics_24h",
-    METADATA,
-    Column("instrument", Text, primary_key=True),
-    _time("open_time", nullable=False),
-    Column("close_time", DateTime(timezone=True), primary_key=True),
-    *(
-        _figure(name, nullable=True)
-        for name in ("open", "high", "low", "last", "price_change", "price_change_percent")
-    ),
-    _figure("volume"),
-    _figure("quote_volume"),
-    _figure("weighted_average_price", nullable=True),
-    Column("trade_count", BigInteger, nullable=False),
-    Column("first_trade_id", BigInteger),
-    Column("last_trade_id", BigInteger),
-    _time("high_time"),
-    _time("low_time"),
-    comment="The rolling window of each instrument at each tick.",
-)
+
+def statistics_table(window: str) -> Table:
+    """The table of rolling windows of one length, such as `24h`."""
+    name = f"statistics_{window}"
+    if name in METADATA.tables:
+        return METADATA.tables[name]
+    return Table(
+        name,
+        METADATA,
+        Column("instrument", Text, primary_key=True),
+        _time("open_time", nullable=False),
+        Column("close_time", DateTime(timezone=True), primary_key=True),
+        *(
+            _figure(name, nullable=True)
+            for name in ("open", "high", "low", "last", "price_change", "price_change_percent")
+        ),
+        _figure("volume"),
+        _figure("quote_volume"),
+        _figure("weighted_average_price", nullable=True),
+        Column("trade_count", BigInteger, nullable=False),
+        Column("first_trade_id", BigInteger),
+        Column("last_trade_id", BigInteger),
+        _time("high_time"),
+        _time("low_time"),
+        comment="The rolling window of each instrument at each tick.",
+    )
+
+
+STATISTICS_24H = statistics_table("24h")
 
 EWMA = Table(
     "ewma",

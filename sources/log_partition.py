@@ -128,18 +128,14 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         """No event before this one will be on time; `NEVER` before the first record."""
         return self._timeline.watermark_ms
 
-    @property
-    def is_replaying(self) -> bool:
-        """Whether what comes next was processed before a restart."""
-        return self._timeline.is_replaying
-
     @override
     def next_batch(self) -> list[Events]:
         if self._ended or stopping.requested():
             raise StopIteration
+        replayed = self._timeline.is_replaying
         if self._timeline.take_effect():
             self._see(has_more=False)
-            return [self._nothing()]
+            return [self._nothing(replayed=replayed)]
         if self._siblings.is_far_ahead(self._timeline.newest_ms):
             self._polled_at = 0.0
             self._awake = _next_beat(_POLL_AGAIN_S)
@@ -149,12 +145,19 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             self._see(has_more=False)
             return self._on_empty()
         self._at_end_since = None
-        events = self._events(fetched)
+        events = [self._events(part) for part in self._parts(fetched)]
         self._see(has_more=True)
         if self._report and self._rule.stop_at_end:
-            offset = self._timeline.offset
-            self._report(self._partition, self._start, offset, self._end, events.read)
-        return [events]
+            offset, read = self._timeline.offset, len(fetched.offsets)
+            self._report(self._partition, self._start, offset, self._end, read)
+        return events
+
+    def _parts(self, fetched: Fetched) -> list[Fetched]:
+        """What was processed before a restart, and what was not."""
+        if not self._timeline.is_replaying:
+            return [fetched]
+        at = int(np.searchsorted(fetched.offsets, self._timeline.reached))
+        return [part for part in (fetched[:at], fetched[at:]) if len(part.offsets)]
 
     def _see(self, *, has_more: bool) -> None:
         self._siblings.see(self._partition, self._timeline.newest_ms, has_more=has_more)
@@ -176,7 +179,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             n = int(np.searchsorted(fetched.offsets, self._end))
             if n == 0:
                 return None
-            fetched = Fetched(fetched.values[:n], fetched.offsets[:n], fetched.timestamps_ms[:n])
+            fetched = fetched[:n]
         return fetched
 
     def _on_empty(self) -> list[Events]:
@@ -196,7 +199,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         self._awake = _next_beat(_POLL_QUIET_S if quiet else _POLL_AGAIN_S)
         return []
 
-    def _nothing(self, *, ended: bool = False) -> Events:
+    def _nothing(self, *, ended: bool = False, replayed: bool = False) -> Events:
         """A batch without records, for the watermark's sake."""
         none = np.empty(0, np.int64)
         return Events(
@@ -211,10 +214,12 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             self.watermark_ms,
             0,
             ended=ended,
+            replayed=replayed,
         )
 
     def _events(self, fetched: Fetched) -> Events:
         decoded = self._codec.decode(fetched.values)
+        replayed = self._timeline.is_replaying
         read, end = len(fetched.offsets), int(fetched.offsets[-1]) + 1
         self._read.inc(read)
         fetched, decoded, rejected, rejected_offsets = self._rejects.part(fetched, decoded)
@@ -232,6 +237,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             read,
             rejected,
             rejected_offsets,
+            replayed=replayed,
         )
 
     @override

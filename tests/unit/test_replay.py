@@ -67,9 +67,9 @@ def test_a_snapshot_points_back_by_the_span_and_at_most_a_batch_more() -> None:
     before = NOW_MS - 1_000 * (199 - 129)
     assert state == ReplayState(Checkpoint(130, before, before), (), 200, emitted_ms)
     restored = partition_of(log, _RULE, state)
-    assert restored.is_replaying
+    assert restored._timeline.is_replaying
     assert read(restored) == rows[130:]
-    assert not restored.is_replaying
+    assert not restored._timeline.is_replaying
     assert replayed(restored) == state, "the checkpoints were made anew"
 
 
@@ -221,7 +221,7 @@ def test_a_silent_partition_comes_to_point_at_the_end_of_its_log() -> None:
     assert state.start == Checkpoint(100, NOW_MS + 200_000, NOW_MS)
     assert {decision.offset for decision in state.decisions} == {100}, "only the next one"
     restored = partition_of(log, _RULE, state, clock)
-    assert not restored.is_replaying
+    assert not restored._timeline.is_replaying
     assert restored.watermark_ms == source.watermark_ms
 
 
@@ -354,6 +354,6 @@ def test_records_that_are_gone_from_the_end_of_the_log_hold_nothing_up() -> None
     log.markers = 2
     restored = partition_of(log, _RULE, state, clock)
     read(restored)
-    assert not restored.is_replaying
+    assert not restored._timeline.is_replaying
     read(restored)
     assert restored.watermark_ms == NOW_MS + 38_000, "the pending decision has taken effect"

@@ -127,6 +127,7 @@ class Flow:
             )
             for p, (partition, state) in enumerate(zip(self.partitions, states, strict=True))
         ]
+        self.reached = [state.reached if state else 0 for state in states]
         begins = [state.start.offset if state else 0 for state in states]
         self.due = [  # what must come from each, in this order
             [offset for offset in partition.times if offset >= begin]
@@ -158,6 +159,7 @@ class Flow:
             assert all(partition.times[offset] is None for offset in bad)
             came = sorted([*events.offsets.tolist(), *bad])
             assert came == self.due[p][: len(came)], "each record once, in the log's order"
+            assert {offset < self.reached[p] for offset in came} <= {events.replayed}
             del self.due[p][: len(came)]
         self.queues[p] += batches
         return batches
@@ -195,7 +197,7 @@ class Flow:
     def snapshot(self, p: int) -> ReplayState:
         self.clock.now_s += 0.001  # each decision has a time of its own
         source, committed = self.sources[p], self.partitions[p].log.committed
-        replaying = source.is_replaying
+        replaying = source._timeline.is_replaying
         state = source.snapshot()
         assert isinstance(state, ReplayState)
         assert sorted(committed) == committed, "lag tools see no step back"

@@ -1,0 +1,134 @@
+"""Which log a flow reads: a Kafka topic, or the simulated market where there is no Kafka.
+
+A `LogInput` also holds what all that is made of one log shares in a process: the name of its
+state, the progress of a finite run, the database, metrics and fail points.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow, Stream
+
+from dataflows.settings import FlowSettings
+from schemas import failpoints
+from schemas.stream import Codec, Events
+from sinks.embedded_postgres import embedded_postgres
+from sources.emitted import Emitted
+from sources.kafka import KafkaLog
+from sources.log import Log
+from sources.market import SimulatedMarket, opening
+from sources.partitioned import LogSource, SourceRule
+from sources.progress import RunProgress
+
+__all__ = ["LogInput"]
+
+
+class LogInput:
+    """The log of one dataflow.
+
+    Args:
+        name: of the dataflow.
+        settings: checked.
+        topic: default input topic.
+
+    Attributes:
+        log: what is read.
+        client_config: librdkafka settings of every client.
+        is_embedded: whether there is no Kafka.
+        progress: of a run with an end.
+
+    Raises:
+        FlowError: The log cannot be reached.
+    """
+
+    def __init__(self, name: str, settings: FlowSettings, topic: str) -> None:
+        self._name = name
+        self._settings = settings
+        self.progress = RunProgress(what=topic, is_finite=settings.stop_at_end)
+        failpoints.configure(settings.failpoints)
+        if settings.metrics_port is not None:
+            # Bytewax serves Python's Prometheus registry beside its own metrics.
+            os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
+            os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(settings.metrics_port)
+        self.client_config: dict[str, str | int] = {
+            "bootstrap.servers": settings.kafka_bootstrap_servers or ""
+        }
+        self.is_embedded = settings.kafka_bootstrap_servers is None
+        self.log: Log = self._market() if self.is_embedded else self._topic(topic)
+
+    def _topic(self, topic: str) -> Log:
+        settings = self._settings
+        group = f"{self._name}-v{settings.flow_version}"
+        return KafkaLog(self.client_config, settings.input_topic or topic, group)
+
+    def _market(self) -> Log:
+        settings = self._settings
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        trades = settings.market_trades
+        if trades is None and settings.stop_at_end:
+            trades = 1_000_000
+        return SimulatedMarket(
+            seed=settings.market_seed,
+            partitions=settings.market_partitions,
+            instruments=settings.market_instruments,
+            rate=settings.market_rate,
+            opened_at_ms=opening(settings.data_dir, int(time.time() * 1000)),
+            trades=trades,
+            pace="live" if trades is None else "fast",
+        )
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The part of a flow's fingerprint that is about its input."""
+        market = {"market": self.log.definition} if isinstance(self.log, SimulatedMarket) else {}
+        return {"input": self.log.topic, "input_partitions": self.log.partitions, **market}
+
+    @property
+    def flow_id(self) -> str:
+        """Whose state it is in a recovery store.
+
+        A dataflow that writes no tables has a state of its own: were it shared, tables that
+        are switched on again would begin where the flow is, with a hole before.
+        """
+        suffix = "-without-tables" if self._settings.database_url == "off" else ""
+        return f"{self._name}-v{self._settings.flow_version}{suffix}"
+
+    def database_url(self) -> str | None:
+        """The database for tables; None for none. May start the embedded server."""
+        url = self._settings.database_url
+        if url == "off":
+            return None
+        return url or embedded_postgres(self._settings.data_dir / "postgres")
+
+    def read(
+        self,
+        step_id: str,
+        flow: Dataflow,
+        codec: Codec,
+        *,
+        replay_ms: int = 0,
+        emitted: Emitted | None = None,
+    ) -> Stream[Events]:
+        """The log as batches of events.
+
+        Args:
+            step_id: unique and permanent name; recovery finds the place in the log by it.
+            flow: the dataflow.
+            codec: how to decode.
+            replay_ms: span of event time that a restart reads again, see `SourceRule`.
+            emitted: what then tells how far the flow has emitted.
+        """
+        settings = self._settings
+        rule = SourceRule(
+            flow=self._name,
+            lateness_ms=round(settings.lateness_s * 1000),
+            ahead_ms=round(settings.max_ahead_s * 1000),
+            idle_timeout_s=settings.idle_timeout_s,
+            stop_at_end=settings.stop_at_end,
+            replay_ms=replay_ms,
+        )
+        source = LogSource(self.log, codec, rule, self.progress.report, emitted)
+        return op.input(step_id, flow, source)
