@@ -1,4 +1,5 @@
-# make run   the candles flow on embedded defaults; needs Python 3.11 or 3.12 and make
+# make run   the candles flow on embedded defaults; needs Python 3.11 or 3.12 and make;
+#            another flow with FLOW=statistics
 # make test  every test that is not marked slow, on real Kafka and PostgreSQL
 # make crash more than 100 kills at every kind of moment, outages and zombies: a quarter of an hour;
 #            other plans and logs with SEED=100
@@ -8,14 +9,17 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 DATA_DIR ?= .data
+FLOW ?= candles
+RECOVERY = $(DATA_DIR)/recovery/$(FLOW)
 SEED ?= 0
 export DATA_DIR
 
 .PHONY: run test crash lint proto lock clean bench bench-short
 
 run: $(VENV)/.run
-	@test -d $(DATA_DIR)/recovery/candles || { mkdir -p $(DATA_DIR)/recovery/candles && $(BIN)/python -m bytewax.recovery $(DATA_DIR)/recovery/candles 1; }
-	@exec $(BIN)/python -m bytewax.run dataflows.candles -r $(DATA_DIR)/recovery/candles -s 5 -b 0
+	@test -f dataflows/$(FLOW).py || { echo "FLOW=$(FLOW) is no flow; docs/flows.md lists them all." >&2; exit 1; }
+	@test -d $(RECOVERY) || { mkdir -p $(RECOVERY) && $(BIN)/python -m bytewax.recovery $(RECOVERY) 1; }
+	@exec $(BIN)/python -m bytewax.run dataflows.$(FLOW) -r $(RECOVERY) -s 5 -b 0
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
