@@ -22,7 +22,7 @@ from schemas.trade_rows import TradeRow
 from sources.deribit_history import History
 from sources.deribit_sequence import Sequencer
 from sources.deribit_session import FeedRule, Session, SessionEndedError, Texts, report_missing
-from sources.websocket import WebSocketError
+from sources.deribit_socket import WebSocketError
 
 __all__ = ["Connect", "Feed"]
 

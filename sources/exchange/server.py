@@ -2,7 +2,8 @@
 
 It publishes the trades of an `ExchangeMarket` as its clock reaches them: to raw channels at
 once, to the others every 100 ms; sends heartbeats, and closes on a client that leaves a test
-request unanswered or does not read. Faults befall what is sent as `Faults` says.
+request unanswered or does not read. Faults befall what is sent as `Faults` says. The library
+websockets speaks WebSocket; what is sent is never waited for, so no client holds up another.
 """
 
 import asyncio
@@ -13,29 +14,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+
 from sources.exchange.faults import Faults
 from sources.exchange.market import ExchangeMarket
 from sources.exchange.protocol import Answer, Client, Limits
-from sources.websocket import (
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    Frames,
-    WebSocketError,
-    accept_key,
-    frame,
-    header_fields,
-)
 
 __all__ = ["ExchangeServer"]
 
 _HOST = "127.0.0.1"
 _TICK_S = 0.02
 _SLOW_TICKS = 5  # 100 ms
-_READ_BYTES = 1 << 16
 _UNREAD_BYTES = 16 * 1024 * 1024
 _START_S = 10.0
+_SHAKE_S = 5.0  # for opening and closing handshakes; `stop` waits for those under way
 _HEARTBEAT = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"heartbeat"}}'
 _TEST_REQUEST = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}'
 _NONSENSE = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"platform_state"}}'
@@ -71,7 +65,8 @@ class ExchangeServer:
         self._limits = limits or Limits()
         self._tls = tls
         self._sessions: set[_Session] = set()
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping = asyncio.Event()
         self._started = threading.Event()
         self._port = 0
         self._thread = threading.Thread(target=self._run, name="simulated-exchange", daemon=True)
@@ -90,7 +85,7 @@ class ExchangeServer:
 
     def stop(self) -> None:
         """Drop all connections and end the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
     def disconnect(self) -> None:
@@ -102,35 +97,32 @@ class ExchangeServer:
             session.abort()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, _HOST, 0, ssl=self._tls, limit=_READ_BYTES)
-        )
-        self._port = server.sockets[0].getsockname()[1]
-        publishing = self._loop.create_task(self._publish())
-        self._started.set()
-        self._loop.run_forever()
-        publishing.cancel()
-        server.close()
-        self._abort_all()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.close()
+        asyncio.run(self._serve())
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        serving = serve(
+            self._talk, _HOST, 0, ssl=self._tls,
+            compression=None, ping_interval=None, open_timeout=_SHAKE_S, close_timeout=_SHAKE_S,
+        )  # fmt: skip
+        async with serving as server:
+            self._port = server.sockets[0].getsockname()[1]
+            publishing = asyncio.create_task(self._publish())
+            self._started.set()
+            await self._stopping.wait()
+            publishing.cancel()
+            self._abort_all()
+
+    async def _talk(self, connection: ServerConnection) -> None:
         client = Client(self.market, self._now_ms, time.monotonic, self._limits, self.faults)
-        session = _Session(client, reader, writer, self.faults)
+        session = _Session(client, connection, self.faults)
         self._sessions.add(session)
-        # A broken connection or a client that breaks the protocol ends its own session only.
-        with suppress(
-            OSError, EOFError, WebSocketError, ValueError,
-            asyncio.LimitOverrunError, asyncio.CancelledError,
-        ):  # fmt: skip
-            await session.serve()
-        self._sessions.discard(session)
-        session.abort()
+        try:
+            # A broken connection or a client that breaks the protocol ends its own session only.
+            with suppress(ConnectionClosed):
+                await session.serve()
+        finally:
+            self._sessions.discard(session)
 
     async def _publish(self) -> None:
         raw_ms = slow_ms = self._now_ms()
@@ -172,41 +164,21 @@ class ExchangeServer:
 class _Session:
     """One client's connection."""
 
-    def __init__(
-        self,
-        client: Client,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        faults: Faults,
-    ) -> None:
+    def __init__(self, client: Client, connection: ServerConnection, faults: Faults) -> None:
         self.client = client
-        self._reader = reader
-        self._writer = writer
+        self._connection = connection
         self._faults = faults
-        self._frames = Frames(masked=True)
         self._held: str | None = None
         self._is_dead = False
         self._beat_at_s = time.monotonic()
         self._is_tested = False
 
     async def serve(self) -> None:
-        """Shake hands and answer requests until the connection ends."""
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        _, fields = header_fields(head)
-        key = fields.get("sec-websocket-key", "")
-        self._writer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
-        )
-        while data := await self._reader.read(_READ_BYTES):
-            for opcode, payload in self._frames.feed(data):
-                if opcode == CLOSE:
-                    return
-                if opcode == PING:
-                    self._writer.write(frame(payload, PONG, masked=False))
-                elif opcode == TEXT:
-                    self._is_tested = False
-                    self._reply(self.client.answer(payload))
+        """Answer requests until the connection ends."""
+        async for request in self._connection:
+            if isinstance(request, str):
+                self._is_tested = False
+                self._reply(self.client.answer(request.encode()))
 
     def _reply(self, answer: Answer) -> None:
         loop = asyncio.get_running_loop()
@@ -228,10 +200,10 @@ class _Session:
             self._held = text
             return
         if fault == "disconnect":
-            whole = frame(text.encode(), masked=False)
-            self._writer.write(whole[: len(whole) // 2])
+            whole = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+            self._connection.transport.write(whole[: len(whole) // 2])
             # Not aborted: what is written must arrive, and the rest must not.
-            self._writer.close()
+            self._connection.transport.close()
             self._is_dead = True
             return
         if fault == "unknown":
@@ -265,12 +237,13 @@ class _Session:
             self._write(text)
 
     def _write(self, text: str) -> None:
-        if self._is_dead or self._writer.is_closing():
+        transport = self._connection.transport
+        if self._is_dead or transport.is_closing():
             return
-        self._writer.write(frame(text.encode(), masked=False))
-        if self._writer.transport.get_write_buffer_size() > _UNREAD_BYTES:
+        broadcast([self._connection], text)  # unlike `send`, it does not wait for the client
+        if transport.get_write_buffer_size() > _UNREAD_BYTES:
             self.abort()  # it does not read
 
     def abort(self) -> None:
         """End the connection at once."""
-        self._writer.transport.abort()
+        self._connection.transport.abort()

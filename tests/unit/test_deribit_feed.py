@@ -1,28 +1,17 @@
 """The feed against the simulated exchange, over a real socket: one behaviour each."""
 
-import ipaddress
 import json
 import logging
-import ssl
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from schemas.errors import FlowError
 from sources.deribit import Subscription
 from sources.deribit_protocol import Reply, alive_request, history_request, read
-from sources.deribit_socket import TextSocket
 from sources.exchange.protocol import Client, Limits
-from sources.exchange.server import ExchangeServer
-from sources.websocket import WebSocketError
-from tests.exchange_feed import OPENED_AT_MS, RULE, WAIT_S, Exchange, Flow, running
+from tests.exchange_feed import RULE, WAIT_S, Exchange, Flow, running
 
 
 def test_trades_of_named_instruments_and_of_groups_are_the_same() -> None:
@@ -180,60 +169,3 @@ def test_the_exchange_pages_history_and_refuses_beyond_its_limits() -> None:
     now[0] += 1.0
     assert sum(not client.answer(alive_request(n).encode()).ends for n in range(50)) == 20
     exchange.server.stop()
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Key and certificate of 127.0.0.1 in one file, signed by itself."""
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "simulated exchange")])
-    now = datetime.now(UTC)
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(alternative, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "exchange.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
-def test_tls_is_spoken_and_a_stranger_is_not_trusted(certificate: Path) -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
-    market = Exchange()
-    server = ExchangeServer(market.market, now_ms=lambda: OPENED_AT_MS, tls=tls).start()
-    try:
-        with pytest.raises(ssl.SSLCertVerificationError):
-            TextSocket(server.url)
-        trusted = ssl.create_default_context(cafile=certificate)
-        texts = TextSocket(server.url, context=trusted)
-        texts.send(alive_request(7))
-        assert read(texts.receive(WAIT_S)[0]) == Reply(7)
-        texts.close()
-    finally:
-        server.stop()
-        market.server.stop()
-
-
-def test_a_server_that_is_none() -> None:
-    exchange = Exchange()
-    url = exchange.server.url
-    exchange.server.stop()
-    with pytest.raises((OSError, WebSocketError)):
-        TextSocket(url, timeout_s=1)
