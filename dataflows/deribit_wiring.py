@@ -15,7 +15,8 @@ from bytewax.operators import KeyedStream
 from sqlalchemy import Table
 
 from dataflows.deribit_settings import DeribitSettings
-from dataflows.trade_console import TradeConsoleSink
+from dataflows.line_console import LineConsoleSink
+from dataflows.trade_text import trade_line
 from schemas import failpoints
 from schemas.stream import FlowIdentity, Output
 from sinks.embedded_postgres import embedded_postgres
@@ -30,6 +31,8 @@ from sources.exchange.server import ExchangeServer
 from sources.market import opening
 
 __all__ = ["DeribitWiring"]
+
+_NEWEST = slice(-5, None)
 
 
 class DeribitWiring:
@@ -134,6 +137,7 @@ class DeribitWiring:
             sink = kafka_sink(self.identity, routes, client_config=client, progress_topic=progress)
             op.output("kafka", results, sink)
         else:
-            op.output("terminal", trades, TradeConsoleSink())
+            console = LineConsoleSink(trade_line, table.name, shown=_NEWEST, noun="trades")
+            op.output("terminal", trades, console)
         if database is not None:
             op.output("postgres", results, postgres_sink(self.identity, tables, url=database))

@@ -6,12 +6,13 @@ never stops a flow (a closed terminal ends only the display) and never slows it 
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from rich.console import Console
+from rich.text import Text
 
 from dataflows.console import look
 from sources.progress import RunProgress, SteadyConsole
@@ -19,18 +20,20 @@ from sources.progress import RunProgress, SteadyConsole
 __all__ = ["LineConsoleSink"]
 
 _EVERY_S = 0.5
-_LINES = 10  # each time
+_FIRST = slice(10)
 
 
 class LineConsoleSink(DynamicSink[pa.RecordBatch]):
     """Shows batches of rows; all workers of a process share one display.
 
     Args:
-        line: a row as text.
+        line: a row as text, with styles or without.
         table: where the rows are, for the hint.
         database_url: the same; a password in it is not shown. None when nothing is written
             to PostgreSQL.
         progress: of the run; when it is finite, a terminal is left to its bar.
+        shown: which rows of a batch to show when it is time, without a step.
+        noun: what rows are called where they are counted.
         psql: command of the hint.
         console: where to show; standard output when None.
         clock_s: a monotonic clock in seconds.
@@ -38,11 +41,13 @@ class LineConsoleSink(DynamicSink[pa.RecordBatch]):
 
     def __init__(
         self,
-        line: Callable[[Mapping[str, Any]], str],
+        line: Callable[[Mapping[str, Any]], str | Text],
         table: str,
         database_url: str | None = None,
         progress: RunProgress | None = None,
         *,
+        shown: slice = _FIRST,
+        noun: str = "rows",
         psql: str = "psql",
         console: Console | None = None,
         clock_s: Callable[[], float] = time.monotonic,
@@ -51,6 +56,8 @@ class LineConsoleSink(DynamicSink[pa.RecordBatch]):
         query = f"SELECT * FROM {table} LIMIT 20"  # noqa: S608  # a table's name, to be shown
         self._hint = None if database_url is None else look(psql, database_url, query)
         self._progress = progress
+        self._shown = shown
+        self._noun = noun
         self._console = console or SteadyConsole()
         self._clock_s = clock_s
         self._lock = threading.Lock()
@@ -71,7 +78,7 @@ class LineConsoleSink(DynamicSink[pa.RecordBatch]):
         return _LineConsolePartition(self)
 
     def show(self, rows: pa.RecordBatch) -> None:
-        """Print the first rows of a batch when it is time."""
+        """Print some rows of a batch when it is time."""
         with self._lock:
             self._rows += rows.num_rows
             now_s = self._clock_s()
@@ -79,9 +86,13 @@ class LineConsoleSink(DynamicSink[pa.RecordBatch]):
                 self._hidden += rows.num_rows
                 return
             self._due_s = now_s + _EVERY_S
-            lines = [f"… {self._hidden:,} more"] if self._hidden else []
-            lines += [self._line(row) for row in rows.slice(0, _LINES).to_pylist()]
-            self._hidden = max(rows.num_rows - _LINES, 0)
+            first, end, _ = self._shown.indices(rows.num_rows)
+            self._hidden += first
+            lines: list[str | Text] = []
+            if self._hidden:
+                lines.append(Text(f"… {self._hidden:,} more {self._noun}", style="dim"))
+            lines += [self._line(row) for row in rows[first:end].to_pylist()]
+            self._hidden = rows.num_rows - end
             self._print(lines)
 
     def close(self) -> None:
@@ -92,15 +103,16 @@ class LineConsoleSink(DynamicSink[pa.RecordBatch]):
                 return
             if self._progress is not None:
                 self._progress.close()
-            self._print([f"{self._rows:,} rows."])
+            self._print([f"{self._rows:,} {self._noun}."])
 
     @property
     def _is_quiet(self) -> bool:
         return self._progress is not None and self._progress.is_finite and self._console.is_terminal
 
-    def _print(self, lines: list[str]) -> None:
+    def _print(self, lines: Sequence[str | Text]) -> None:
+        plain = (Text(line) if isinstance(line, str) else line for line in lines)
         try:
-            self._console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+            self._console.print(Text("\n").join(plain), soft_wrap=True)
         except OSError:  # the terminal is gone; the flow goes on without it
             self._due_s = float("inf")
 

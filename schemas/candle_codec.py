@@ -24,7 +24,7 @@ from schemas import market_pb2
 from schemas.binary import binary_views
 from schemas.candles import INTERVALS_MS
 from schemas.fixed_point import SCALE, add_wide
-from schemas.key_codes import DELETE, FIRST_PRINTABLE, KEY_BYTES
+from schemas.key_codes import is_key
 from schemas.stream import Decoded
 from schemas.wire import strip_header
 
@@ -154,7 +154,7 @@ class CandleCodec:
         names = [str(name) for name in keys.dictionary.to_pylist()]
         codes: NDArray[np.int32] = keys.indices.to_numpy()
         judge("missing_instrument", np.array([not name for name in names], bool)[codes])
-        judge("invalid_instrument", np.array([not _is_key(name) for name in names], bool)[codes])
+        judge("invalid_instrument", np.array([not is_key(name) for name in names], bool)[codes])
         judge("other_interval", _flags(pc.not_equal(batch["interval"], self._interval)))
         judge("not_closed", ~_flags(batch["is_closed"]))
         start, end = number("open_time_ms"), number("close_time_ms")
@@ -228,13 +228,6 @@ def _rewrite(values: pa.BinaryArray, reasons: NDArray[np.uint8]) -> pa.BinaryArr
 def _flags(column: pa.BooleanArray) -> NDArray[np.bool_]:
     flags: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False)
     return flags
-
-
-def _is_key(name: str) -> bool:
-    """Whether a key suits a Kafka key, a text column and a terminal."""
-    return len(name.encode()) <= KEY_BYTES and all(
-        FIRST_PRINTABLE <= ord(c) != DELETE for c in name
-    )
 
 
 def _decimals(

@@ -1,8 +1,8 @@
 """Distinct keys of a batch: text in the log's bytes to dense codes.
 
 `intern_keys` numbers keys in the order in which they come first. It knows plain keys only:
-1 to `KEY_BYTES` printable ASCII characters. Others are marked as odd, for the caller to
-judge one by one.
+1 to `KEY_BYTES` bytes of UTF-8 without the control characters of ASCII. Others are marked as
+odd, for the caller to judge one by one.
 
 Cost: about 30 ns a key that was seen before; a table of 8 to 16 bytes a key.
 """
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from schemas.binary import binary_views
 from schemas.stream import Int64s
+from schemas.utf8 import NOT_ASCII, is_utf8
 
-__all__ = ["DELETE", "FIRST_PRINTABLE", "KEY_BYTES", "intern_keys"]
+__all__ = ["DELETE", "FIRST_PRINTABLE", "KEY_BYTES", "intern_keys", "is_key"]
 
 KEY_BYTES = 255
 FIRST_PRINTABLE, DELETE = 0x20, 0x7F
@@ -25,6 +26,7 @@ _FNV_BEGIN = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _HALF = np.uint64(32)
 _ONE = np.uint64(1)
+_NO_BITS = np.uint8(0)
 
 
 @njit(cache=True)
@@ -50,10 +52,14 @@ def _intern(
         length = ends[i] - start
         plain = not odd[i] and 0 < length <= KEY_BYTES
         value = _FNV_BEGIN
+        bits = _NO_BITS
         for k in range(length if plain else 0):
             byte = data[start + k]
-            plain = plain and FIRST_PRINTABLE <= byte < DELETE
+            bits |= byte
+            plain = plain and byte >= FIRST_PRINTABLE and byte != DELETE
             value = (value ^ np.uint64(byte)) * _FNV_PRIME
+        if bits >= NOT_ASCII:
+            plain = plain and is_utf8(data, start, ends[i])
         odd[i] = not plain
         codes[i] = 0
         slot = (value ^ value >> _HALF) & mask
@@ -98,4 +104,11 @@ def intern_keys(
     table = np.full(1 << (2 * n).bit_length(), -1, np.int32)  # at most half full
     names = np.empty(int((ends - starts).sum()) + n, np.uint8)
     size = _intern(data, starts, ends, odd, table, np.empty(n, np.int32), codes, names)
-    return codes, names[:size].tobytes().decode().splitlines()
+    return codes, names[:size].tobytes().decode().split("\n")[:-1]
+
+
+def is_key(name: str) -> bool:
+    """Whether a key suits a Kafka key, a text column and a terminal."""
+    return len(name.encode()) <= KEY_BYTES and all(
+        FIRST_PRINTABLE <= ord(c) != DELETE for c in name
+    )

@@ -2,7 +2,7 @@
 
 It takes in what writers of this schema and of newer ones produce: fields in any order,
 repeated or missing, and unknown ones. Whatever is rarer (groups, malformed bytes, text that
-is not ASCII, numbers that would be cut, a key twice) it marks as odd, for the stock library
+is no UTF-8, numbers that would be cut, a key twice) it marks as odd, for the stock library
 to decide. Contract: what is not odd is what the stock library reads, but for the key, which
 is any bytes; `schemas.key_codes` tells which of them are text.
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from schemas.binary import binary_views
 from schemas.stream import Int64s
+from schemas.utf8 import NOT_ASCII, is_utf8
 
 __all__ = ["Fields", "Meanings", "meanings_of", "read_fields"]
 
@@ -53,6 +54,7 @@ _LAST_SHIFT = 63
 _INT32 = 2**31
 _ZERO = np.int64(0)
 _NOWHERE = np.int64(-1)
+_NO_BITS = np.uint8(0)
 
 
 class Fields(NamedTuple):
@@ -197,9 +199,11 @@ def _read(
                 elif meaning == _DECIMAL:
                     _, _, at = _decimal(data, start, at, _ZERO, _ZERO)
                 elif meaning == _TEXT:
+                    bits = _NO_BITS
                     for place in range(start, at):
-                        if data[place] >= _MORE:
-                            at = _NOWHERE
+                        bits |= data[place]
+                    if bits >= NOT_ASCII and not is_utf8(data, start, at):
+                        at = _NOWHERE
             else:
                 at += 8 if kind == _FIXED_64 else 4
         fields.odd[i] = at != end

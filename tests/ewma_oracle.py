@@ -4,7 +4,9 @@ The recursions are those that pandas documents for `Series.ewm(adjust=False).mea
 (https://pandas.pydata.org/docs/reference/api/pandas.Series.ewm.html): y_0 = x_0 and
 y_t = (1 - alpha) y_(t-1) + alpha x_t; with `halflife` and `times` the old value keeps
 0.5 ** (elapsed / halflife). Weighted by volume, numerator and denominator are two such
-averages. `averages(...)` is what one shard emits.
+averages. `averages(...)` is what one shard emits, to the bit: an average is evaluated as its
+quotient, old and new price each with its weight. Whether that is what pandas computes is for
+`tests/unit/test_ewma_pandas.py` to say.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,9 +50,11 @@ def in_order(everything: list[Accepted]) -> list[T]:
 
 def averaged(trades: Sequence[T], rule: Ewma) -> float:
     """The average at the last of an instrument's trades, the first of them its beginning."""
-    numerator = denominator = 0.0
-    before = 0
-    for i, t in enumerate(trades):
+    first, *others = trades
+    value = first.price / 1e8
+    weight = first.quantity / 1e8 if rule.weighted else 1.0
+    before = first.time
+    for t in others:
         price = t.price / 1e8
         quantity = t.quantity / 1e8 if rule.weighted else 1.0
         if rule.mode == "time":
@@ -58,13 +62,12 @@ def averaged(trades: Sequence[T], rule: Ewma) -> float:
             gain = 1 - keep
         else:
             keep, gain = 1 - rule.alpha, rule.alpha
-        if i == 0:
-            numerator, denominator = quantity * price, quantity
-        else:
-            numerator = keep * numerator + gain * quantity * price
-            denominator = keep * denominator + gain * quantity
+        old, new = keep * weight, gain * quantity
+        if price != value:
+            value = (old * value + new * price) / (old + new)
+        weight = old + new if rule.weighted else 1.0
         before = t.time
-    return numerator / denominator
+    return value
 
 
 def averages(

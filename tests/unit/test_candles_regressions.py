@@ -4,7 +4,7 @@ import pytest
 
 from tests.oracle import Rule, T
 from tests.strategies import BASE_MS as BASE
-from tests.unit.test_candles_property import Run
+from tests.unit.test_candles_property import CandlesRun
 
 ONE = 10**8
 MINUTE = 60_000
@@ -12,7 +12,7 @@ MINUTE = 60_000
 
 def candles(*logs: list[T], rule: Rule | None = None, seed: int = 0) -> list[dict]:
     """All rows of a finite run."""
-    run = Run(list(logs), rule or Rule(), seed, restore=True)
+    run = CandlesRun(list(logs), rule or Rule(), seed, restore=True)
     run.all()
     return run.finish()
 
@@ -70,7 +70,7 @@ def test_a_trade_for_a_passed_minute_is_a_correction() -> None:
 
 def test_a_trade_beyond_the_correction_horizon_is_late_not_lost() -> None:
     log = [T(BASE + 10 * MINUTE, "A", ONE, ONE), T(BASE, "A", ONE, ONE)]
-    run = Run([log], Rule(), 0, restore=False)
+    run = CandlesRun([log], Rule(), 0, restore=False)
     run.all()
     rows = run.finish()
     assert (sum(r["trade_count"] for r in rows), run.late) == (1, 1)

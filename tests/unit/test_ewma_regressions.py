@@ -19,7 +19,7 @@ from schemas.trades import TradeCodec
 from tests import strategies
 from tests.ewma_oracle import Ewma as Rule
 from tests.oracle import T, text
-from tests.unit.test_ewma_property import Run
+from tests.unit.test_ewma_property import EwmaRun
 
 BASE = 1_700_000_100_000  # the start of five minutes
 ONE = 10**8
@@ -27,7 +27,7 @@ FIVE = Rule(300_000)
 
 
 def finished(log: list[T], rule: Rule = FIVE) -> list[dict]:
-    run = Run([log], rule, 0, restore=True)
+    run = EwmaRun([log], rule, 0, restore=True)
     run.all()
     return run.finish()
 
@@ -108,10 +108,10 @@ def test_a_period_is_aligned_event_time_not_minutes_since_the_start() -> None:
 
 def test_nothing_is_lost_in_a_crash_between_reading_and_emitting() -> None:
     log = trades(*range(1, 200), step_ms=5_000)
-    calm = Run([log], FIVE, 1, restore=False).all()
+    calm = EwmaRun([log], FIVE, 1, restore=False).all()
     assert [row["trade_count"] for row in calm] == [60, 60, 60]
     for seed in range(5):
-        crashed = Run([log], FIVE, seed, restore=True)  # restored again and again
+        crashed = EwmaRun([log], FIVE, seed, restore=True)  # restored again and again
         assert crashed.all() == calm
         assert crashed.finish()[-1]["trade_count"] == 19
 
@@ -145,7 +145,7 @@ def test_trades_are_folded_by_event_time_and_sequence_not_by_arrival() -> None:
 
 def test_the_last_period_of_a_market_that_falls_silent_closes_by_watermark_alone() -> None:
     busy, silent = trades(*[50] * 320), [T(BASE + 10, "quiet", 7 * ONE, ONE)]
-    rows = Run([silent + busy], FIVE, 0, restore=False).all()
+    rows = EwmaRun([silent + busy], FIVE, 0, restore=False).all()
     assert [row["instrument"] for row in rows] == ["a", "quiet"], "without a trade after it"
 
 

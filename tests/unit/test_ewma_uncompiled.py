@@ -9,7 +9,7 @@ from tests import strategies
 from tests.ewma_oracle import Ewma
 from tests.oracle import T
 from tests.uncompiled import TIMEOUT_S, print_rows, same_uncompiled
-from tests.unit.test_ewma_property import Run
+from tests.unit.test_ewma_property import EwmaRun
 
 _RULES = [
     Ewma(),
@@ -41,7 +41,7 @@ def _rows() -> list[dict]:
     out = []
     for seed, rule in enumerate(_RULES):
         rng = random.Random(seed)
-        run = Run([_log(rng), _log(rng)], rule, seed, restore=True)
+        run = EwmaRun([_log(rng), _log(rng)], rule, seed, restore=True)
         run.all()
         rows = [row | {"value": row["value"].hex()} for row in run.finish()]
         out += [{"seed": seed, "late": run.late}, *rows]

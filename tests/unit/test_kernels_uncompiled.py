@@ -14,7 +14,7 @@ from operators.tumbling import Preview, preview_rows
 from tests import strategies
 from tests.oracle import Rule, T
 from tests.uncompiled import TIMEOUT_S, print_rows, same_uncompiled
-from tests.unit.test_candles_property import Run
+from tests.unit.test_candles_property import CandlesRun
 
 _RULES = [
     Rule((60_000,)),
@@ -42,7 +42,7 @@ def _log(rng: random.Random) -> list[T]:
     return log
 
 
-class _Run(Run):
+class _Run(CandlesRun):
     """Keeps the previews as well."""
 
     def take(self, items: list) -> None:

@@ -24,7 +24,11 @@ def intern(keys: list[bytes], odd: list[bool] | None = None) -> tuple[list[str |
 
 
 def _is_plain(key: bytes) -> bool:
-    return 1 <= len(key) <= 255 and all(0x20 <= byte <= 0x7E for byte in key)
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return 1 <= len(key) <= 255 and all(byte >= 0x20 and byte != 0x7F for byte in key)
 
 
 def slowly(keys: list[bytes]) -> tuple[list[str | None], list[str]]:
@@ -38,7 +42,10 @@ _keys = st.lists(
         st.sampled_from([b"A", b"B", b"AB", b"BA", b" ", b"~"]),
         st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=4).map(str.encode),
         st.binary(max_size=3),
-        st.sampled_from([b"", b"\n", b"a\nb", b"\x7f", b"\x1f", b"\x80", "é".encode()]),
+        st.text(max_size=3).map(str.encode),
+        st.sampled_from([b"", b"\n", b"a\nb", b"\x7f", b"\x1f", b"\x80", b"\xed\xa0\x80"]),
+        # the third and fourth hold what ends a line elsewhere than here
+        st.sampled_from(["é", "€", "a\x85b", "a\u2028b", "é" * 127, "é" * 128]).map(str.encode),
         st.integers(254, 257).map(lambda length: b"x" * length),
     ),
     max_size=40,
@@ -56,7 +63,8 @@ def test_keys_are_numbered_as_a_dictionary_numbers_them(keys: list[bytes]) -> No
 def test_keys_are_numbered_alike_uncompiled(keys: list[bytes]) -> None:
     expected = intern(keys)
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):  # hashes wrap
-        patch.setattr(key_codes, "_intern", key_codes._intern.py_func)
+        for kernel in ("is_utf8", "_intern"):
+            patch.setattr(key_codes, kernel, getattr(key_codes, kernel).py_func)
         assert intern(keys) == expected
 
 

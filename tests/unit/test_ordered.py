@@ -23,7 +23,7 @@ from schemas.stream import NEVER, Events, Output
 from tests import strategies
 from tests.ewma_oracle import Accepted, Ewma, accepted, in_order
 from tests.oracle import T
-from tests.unit.test_candles_property import end_of, events_of
+from tests.runs import Run, end_of, events_of
 
 BASE = strategies.BASE_MS
 
@@ -161,33 +161,35 @@ def visits(logs: list[list[T]], rule: Ewma, *, sequence: bool) -> list[tuple]:
     return sorted(rows)
 
 
+class VisitsRun(Run):
+    fold = Visits()
+
+    def new_step(self) -> Scatter:
+        return Scatter(self.fold, ScatterRule("visits", "events", 1))
+
+    def new_shard(self, state: Any) -> OrderedShard:
+        return OrderedShard(self.fold, len(self.logs), 1_000, state)
+
+
+class UnsequencedRun(VisitsRun):
+    fold = Visits(sequence=None)
+
+
 @settings(max_examples=100)
 @given(strategies.logs(), st.sampled_from([0, 2_000]), st.integers(0, 2**32), st.booleans())
 def test_a_fold_with_timers_sees_each_key_in_order_and_ends_it_in_silence(
     logs: list[list[T]], lateness: int, seed: int, sequence: bool
 ) -> None:
-    rule, rng = Ewma(lateness=lateness), random.Random(seed)
-    fold = Visits("seq" if sequence else None)
-    scatter = Scatter(fold, ScatterRule("visits", "events", 1))
-    shard = OrderedShard(fold, len(logs), 1_000, None)
-    queues = [events_of(p, log, rule, rng) for p, log in enumerate(logs)]
-    seen, late = [], 0
-    while any(queues):
-        items = [i for _, i in scatter(rng.choice([q for q in queues if q]).pop(0))]
-        late += sum(i.rows.num_rows for i in items if isinstance(i, Output))
-        batch = [i for i in items if isinstance(i, ShardEvents)]
-        for out in shard.on_batch(batch)[0] if batch else []:
-            ticks = out.positions.tolist()
-            for tick, row in zip(ticks, out.rows.to_pylist(), strict=True):
-                key = row["key"].encode()
-                seen.append((tick, key, row["start"], row["count"], row["digest"]))
-        if rng.random() < 0.3:
-            state = pickle.loads(pickle.dumps(shard.snapshot()))
-            shard = OrderedShard(fold, len(logs), 1_000, state)
+    rule = Ewma(lateness=lateness)
+    run = (VisitsRun if sequence else UnsequencedRun)(logs, rule, seed, restore=True)
+    seen = [
+        (row["tick"], row["key"].encode(), row["start"], row["count"], row["digest"])
+        for row in run.all()
+    ]
     expected = visits(logs, rule, sequence=sequence)
-    watermark = min(shard._watermarks_ms)
+    watermark = min(run.shard._watermarks_ms)
     assert seen == [row for row in expected if row[0] <= watermark]
-    assert sum(row[3] for row in expected) + late == sum(map(len, logs)), "folded + late = read"
+    assert sum(row[3] for row in expected) + run.late == sum(map(len, logs)), "folded + late = read"
 
 
 def some_events(

@@ -20,7 +20,8 @@ from schemas.stream import NEVER, Output
 from tests import rolling_oracle, strategies
 from tests.oracle import Decimal, T, text
 from tests.rolling_oracle import R, Rolling
-from tests.unit.test_rolling_property import Run, batch, records, same, trade_columns
+from tests.runs import batch
+from tests.unit.test_rolling_property import RollingRun, record_columns, records, same
 
 MINUTE = 60_000
 BASE = strategies.BASE_MS
@@ -55,7 +56,7 @@ def candle_columns(part: list[R]) -> dict[str, np.ndarray]:
     return dict(decoded.columns)
 
 
-class CandleRun(Run):
+class CandleRun(RollingRun):
     aggregate = PUBLISHED_CANDLE
     columns = staticmethod(candle_columns)
 
@@ -133,18 +134,18 @@ def test_statistics_of_candles_are_those_of_their_trades(seed: int) -> None:
             T(time, rng.choice("ab"), rng.randrange(1, 10**12), rng.randrange(1, 10**10), 0, seq)
         )
     rule = Rolling(10 * MINUTE, MINUTE, MINUTE, MINUTE)
-    direct = Run([records(log)], rule, seed)
+    direct = RollingRun([records(log)], rule, seed)
     direct.all()
 
     combine = Combine(CANDLE, CombineRule("candles", "trades", 1))
     shard = TumblingShard(CANDLE, WindowRule((MINUTE,), fill_gaps=True), 1, None, None)
-    items = combine(batch(0, records(log), 0, len(log), Rolling(), trade_columns))
+    items = combine(batch(0, records(log), 0, len(log), Rolling(), record_columns))
     (output,) = shard.on_batch([item for _, item in items])[0]
     assert isinstance(output, Output)
     values = encode_candles(output.rows)
     closes = np.array([r["close_time"].timestamp() * 1000 for r in output.rows.to_pylist()])
 
-    class Published(Run):
+    class Published(RollingRun):
         """Feeds what the candles flow published, byte for byte."""
 
         aggregate = PUBLISHED_CANDLE

@@ -21,7 +21,8 @@ from schemas.stream import NEVER, Output
 from schemas.tables import STATISTICS_24H
 from tests.oracle import T
 from tests.rolling_oracle import Rolling
-from tests.unit.test_rolling_property import Run, as_rows, batch, records, trade_columns
+from tests.runs import as_rows, batch
+from tests.unit.test_rolling_property import RollingRun, record_columns, records
 
 DAY = 86_400_000
 MINUTE = 60_000
@@ -30,7 +31,7 @@ ONE = 10**8
 
 
 def statistics(*logs: list[T], rule: Rolling | None = None, finite: bool = True) -> list[dict]:
-    run = Run([records(log) for log in logs], rule or Rolling(), 0)
+    run = RollingRun([records(log) for log in logs], rule or Rolling(), 0)
     run.all()
     return run.finish() if finite else run.rows
 
@@ -125,7 +126,7 @@ def test_state_does_not_grow_with_the_number_of_trades_nor_with_time() -> None:
 
 def test_the_names_of_instruments_without_a_window_are_forgotten() -> None:
     log = [T(BASE + i * 1_000, f"key {i}", ONE, ONE) for i in range(2_000)]
-    run = Run([records(log)], Rolling(window=5_000), 0, crashes=False)
+    run = RollingRun([records(log)], Rolling(window=5_000), 0, crashes=False)
     rows = run.all()
     assert len(run.shard._table.names) <= 128
     assert len(run.shard._table._windows) <= 256
@@ -144,8 +145,8 @@ def test_the_output_has_figures_only() -> None:
 
 def _outputs(log: list[T]) -> list[Output]:
     shard = RollingShard(RollingRule(), 1, None)
-    run = Run([records(log)], Rolling(), 0)
-    items = run.combine(batch(0, run.logs[0], 0, len(log), run.rule, trade_columns))
+    run = RollingRun([records(log)], Rolling(), 0)
+    items = run.step(batch(0, run.logs[0], 0, len(log), run.rule, record_columns))
     partials = [item for _, item in items if isinstance(item, PanePartials)]
     partials[-1] = PanePartials(0, 0, NEVER, partials[-1].names, partials[-1].partials, ended=True)
     return shard.on_batch(partials)[0]
@@ -199,13 +200,13 @@ def test_a_silence_of_ages_costs_its_quiet_rows_and_no_more() -> None:
 def test_a_long_silence_leaves_in_parts_of_whole_ticks() -> None:
     log = [T(BASE + i, f"K{i}", ONE, ONE) for i in range(30)]
     log.append(T(BASE + 2 * DAY, "B", ONE, ONE))
-    run = Run([records(log)], Rolling(), 0, crashes=False)
+    run = RollingRun([records(log)], Rolling(), 0, crashes=False)
     sizes: list[int] = []
     take = run.take
 
-    def count(output: Output) -> None:
-        sizes.append(output.rows.num_rows)
-        take(output)  # asserts that no tick is cut in two
+    def count(items: list[Output]) -> None:
+        sizes.extend(output.rows.num_rows for output in items)
+        take(items)  # asserts that no tick is cut in two
 
     run.take = count  # type: ignore[method-assign]
     run.all()
@@ -257,7 +258,7 @@ def test_lengths_that_do_not_fit_are_refused_by_name(lengths: dict, setting: str
 
 def test_a_snapshot_is_a_tick_not_a_day_of_panes() -> None:
     log = [T(BASE + i * 1_000, f"K{i % 7}", ONE, ONE) for i in range(500)]
-    run = Run([records(log)], Rolling(), 0, crashes=False)
+    run = RollingRun([records(log)], Rolling(), 0, crashes=False)
     run.all()
     state = run.shard.snapshot()
     assert state == RollingState(0, run.position)
@@ -267,9 +268,9 @@ def test_a_snapshot_is_a_tick_not_a_day_of_panes() -> None:
 def test_a_resumed_shard_fills_its_windows_in_silence() -> None:
     log = records([T(BASE + i * 900, f"K{i % 3}", (i + 1) * ONE, ONE, 0, i) for i in range(200)])
     rule = Rolling(window=30_000)
-    whole = Run([log], rule, 0, crashes=False)
+    whole = RollingRun([log], rule, 0, crashes=False)
     whole.all()
-    run = Run([log], rule, 0, crashes=False)
+    run = RollingRun([log], rule, 0, crashes=False)
     run.all([120])
     stored, shown = run.shard.snapshot(), len(run.rows)
     assert stored.emitted_ms == run.rows[-1]["tick"] > BASE + 60_000
@@ -285,7 +286,7 @@ def test_a_resumed_shard_fills_its_windows_in_silence() -> None:
 def test_the_step_runs_in_a_dataflow() -> None:
     log = records([T(BASE + i * 700, f"K{i % 3}", (i + 1) * ONE, ONE, 0, i + 1) for i in range(50)])
     rule = Rolling(window=10_000)
-    events = [batch(0, log, first, first + 10, rule, trade_columns) for first in range(0, 50, 10)]
+    events = [batch(0, log, first, first + 10, rule, record_columns) for first in range(0, 50, 10)]
     out: list[tuple[str, Any]] = []
     flow = Dataflow("statistics")
     up = op.input("in", flow, TestingSource(events))
@@ -297,7 +298,7 @@ def test_the_step_runs_in_a_dataflow() -> None:
     assert {lane for lane, _ in out} <= {"results-00", "results-01"}
     assert all(lane == output.lane for lane, output in out)
     rows = [row for _, output in out for row in as_rows(output)]
-    run = Run([log], rule, 0, crashes=False)
+    run = RollingRun([log], rule, 0, crashes=False)
     expected = run.all()
     ordered = sorted(rows, key=lambda row: (row["tick"], row["instrument"].encode()))
     assert ordered == expected

@@ -9,7 +9,7 @@ from tests.oracle import T
 from tests.rolling_oracle import R, Rolling
 from tests.uncompiled import TIMEOUT_S, print_rows, same_uncompiled
 from tests.unit.test_rolling_candles import CandleRun
-from tests.unit.test_rolling_property import Run, records
+from tests.unit.test_rolling_property import RollingRun, records
 
 _MINUTE = 60_000
 
@@ -43,7 +43,7 @@ def _rows() -> list[dict]:
         [Rolling(600_000), Rolling(8_000, tick=2_000), Rolling(5 * _MINUTE, _MINUTE, _MINUTE)]
     ):
         rng = random.Random(seed)
-        run = Run([records(_trades(rng)), records(_trades(rng))], rule, seed)
+        run = RollingRun([records(_trades(rng)), records(_trades(rng))], rule, seed)
         run.all()
         out += run.finish()
     rule = Rolling(5 * _MINUTE, _MINUTE, _MINUTE, candles=True)

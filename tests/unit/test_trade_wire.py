@@ -64,6 +64,7 @@ ORDINARY = {
     ),
     "a number with surplus bytes": varint(2 << 3) + b"\x81\x80\x80\x00",
     "a length with surplus bytes": varint(1 << 3 | 2) + b"\x81\x80\x00" + b"A",
+    "text that is not ASCII": trade(instrument="币-€", trade_id="é", block_trade_id="\U0001f600"),
     "all of the exchange": trade(
         index_price=Decimal(unscaled=-1, scale=-40), mark_price=Decimal(), iv=Decimal(scale=1),
         liquidation="MT", block_trade_id="b", tick_direction=3,
@@ -92,8 +93,9 @@ ODD = {
     "a length of five bytes": b"\x0a\x81\x80\x80\x80\x00A",
     "a fixed number cut": trade() + b"\x71" + b"\x00" * 7,
     "a key twice": trade() + field(1, b"A"),
-    "text that is not ASCII": trade(trade_id="é"),
     "text that is no UTF-8": trade() + field(11, b"\xff"),
+    "text with half a character": trade() + field(7, "€".encode()[:2]),
+    "text with a surrogate": trade() + field(12, b"\xed\xa0\x80"),
     "an unknown field in a decimal": field(3, _UNSCALED + b"\x18\x01"),
     "a decimal cut": field(3, b"\x08"),
     "a decimal of a newer field that is damaged": trade() + field(8, b"\x08\x80"),
@@ -134,6 +136,7 @@ _numbers = st.one_of(
 _surplus = st.sampled_from([0] * 12 + [1, 2, 3, 4, 5, 9])
 _texts = st.one_of(
     st.sampled_from([b"A", b"", b"\xff", b"\xc3\xa9", b"\xed\xa0\x80", b"x" * 256, b"a\nb"]),
+    st.text(max_size=2).map(str.encode),
     st.binary(max_size=4),
 )
 
@@ -217,7 +220,7 @@ def test_values_read_alike_uncompiled(message_format: str, data: st.DataObject) 
     values = [*ORDINARY.values(), *ODD.values(), data.draw(_values(message_format))]
     compiled = read(values, message_format)
     with pytest.MonkeyPatch.context() as patch:
-        for kernel in ("_varint", "_decimal", "_read"):
+        for kernel in ("_varint", "_decimal", "is_utf8", "_read"):
             patch.setattr(trade_wire, kernel, getattr(trade_wire, kernel).py_func)
         plain = read(values, message_format)
     for name, column in compiled._asdict().items():

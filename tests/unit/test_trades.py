@@ -82,6 +82,8 @@ CASES = [
     Case("good", report(), "order_execution_report"),
     Case("good", trade(instrument="x" * 255)),
     Case("good", trade(instrument="é" * 127 + " ")),
+    Case("good", trade(instrument="币\U0001f600")),
+    Case("good", trade(instrument="a\x85b\u2028c")),  # they end no line of ours
     Case("good", trade(timestamp_ms=1)),
     Case("good", trade(timestamp_ms=253_402_300_799_999)),
     Case("good", trade(side=0)),
@@ -94,6 +96,7 @@ CASES = [
     Case("undecodable", b"\xff\xff"),
     Case("undecodable", trade()[:-1]),
     Case("undecodable", b"\x0a\x02\xff\xfe"),  # text that is no UTF-8
+    Case("undecodable", b"\x0a\x03\xed\xa0\x80"),  # a surrogate
     Case("undecodable", b"\x0a\x7fshort"),  # a length past the end
     Case("undecodable", b"\x00\x01"),  # field number zero
     Case("undecodable", b"\x1a\x03\x08\xff\xff" + trade()),  # damage inside a decimal
