@@ -1,4 +1,4 @@
-"""Which log a flow reads: a Kafka topic, or the simulated market where there is no Kafka.
+"""Which log a flow reads: a Kafka topic, or a simulated log where there is no Kafka.
 
 A `LogInput` also holds what all that is made of one log shares in a process: the name of its
 state, the progress of a finite run, the database, metrics and fail points.
@@ -6,8 +6,8 @@ state, the progress of a finite run, the database, metrics and fail points.
 
 import os
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
@@ -23,7 +23,37 @@ from sources.market import SimulatedMarket, opening
 from sources.partitioned import LogSource, SourceRule
 from sources.progress import RunProgress
 
-__all__ = ["LogInput"]
+__all__ = ["LogInput", "Simulated", "simulated_length", "simulated_market"]
+
+_LENGTH = 1_000_000
+
+
+class Simulated(Log, Protocol):
+    """A log that is computed."""
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """What its records depend on, JSON-able."""
+        ...
+
+
+def simulated_length(settings: FlowSettings) -> int | None:
+    """Records of a simulated log that is there all at once; None for one that grows."""
+    return settings.market_trades or (_LENGTH if settings.stop_at_end else None)
+
+
+def simulated_market(settings: FlowSettings) -> SimulatedMarket:
+    """Trades."""
+    trades = simulated_length(settings)
+    return SimulatedMarket(
+        seed=settings.market_seed,
+        partitions=settings.market_partitions,
+        instruments=settings.market_instruments,
+        rate=settings.market_rate,
+        opened_at_ms=opening(settings.data_dir, int(time.time() * 1000)),
+        trades=trades,
+        pace="live" if trades is None else "fast",
+    )
 
 
 class LogInput:
@@ -33,6 +63,7 @@ class LogInput:
         name: of the dataflow.
         settings: checked.
         topic: default input topic.
+        simulated: makes the log of an embedded run.
 
     Attributes:
         log: what is read.
@@ -44,7 +75,13 @@ class LogInput:
         FlowError: The log cannot be reached.
     """
 
-    def __init__(self, name: str, settings: FlowSettings, topic: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: FlowSettings,
+        topic: str,
+        simulated: Callable[[FlowSettings], Simulated] = simulated_market,
+    ) -> None:
         self._name = name
         self._settings = settings
         self.progress = RunProgress(what=topic, is_finite=settings.stop_at_end)
@@ -57,33 +94,18 @@ class LogInput:
             "bootstrap.servers": settings.kafka_bootstrap_servers or ""
         }
         self.is_embedded = settings.kafka_bootstrap_servers is None
-        self.log: Log = self._market() if self.is_embedded else self._topic(topic)
+        self._simulated = simulated(settings) if self.is_embedded else None
+        self.log: Log = self._simulated or self._topic(topic)
 
     def _topic(self, topic: str) -> Log:
         settings = self._settings
         group = f"{self._name}-v{settings.flow_version}"
         return KafkaLog(self.client_config, settings.input_topic or topic, group)
 
-    def _market(self) -> Log:
-        settings = self._settings
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        trades = settings.market_trades
-        if trades is None and settings.stop_at_end:
-            trades = 1_000_000
-        return SimulatedMarket(
-            seed=settings.market_seed,
-            partitions=settings.market_partitions,
-            instruments=settings.market_instruments,
-            rate=settings.market_rate,
-            opened_at_ms=opening(settings.data_dir, int(time.time() * 1000)),
-            trades=trades,
-            pace="live" if trades is None else "fast",
-        )
-
     @property
     def definition(self) -> Mapping[str, Any]:
         """The part of a flow's fingerprint that is about its input."""
-        market = {"market": self.log.definition} if isinstance(self.log, SimulatedMarket) else {}
+        market = {"market": self._simulated.definition} if self._simulated else {}
         return {"input": self.log.topic, "input_partitions": self.log.partitions, **market}
 
     @property

@@ -5,12 +5,13 @@ their own, so that its start, and not its first event, waits for the compiler. L
 find the kernels in the cache on disk.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
-from operators.aggregate import partial_dtype
+from operators.aggregate import Aggregate, partial_dtype
 from operators.candle import CANDLE
 from operators.combine import PanePartials
 from operators.ewma import Ewma, EwmaRule
@@ -19,15 +20,23 @@ from operators.ordered_scatter import ShardEvents
 from operators.panes import group
 from operators.rolling import RollingRule, RollingShard
 from operators.rolling_candles import PUBLISHED_CANDLE
+from operators.totals import TOTALS
 from operators.tumbling import TumblingShard
 from operators.watermark import effective_ticks
 from operators.window_table import WindowRule
 from schemas.candle_codec import CandleCodec
 from schemas.market_pb2 import Candle, Decimal, Trade
+from schemas.sales import SaleCodec
 from schemas.stream import NEVER, Codec, Events
 from schemas.trades import TradeCodec
 
-__all__ = ["compile_candles", "compile_ewma", "compile_kernels", "compile_statistics"]
+__all__ = [
+    "compile_candles",
+    "compile_ewma",
+    "compile_kernels",
+    "compile_statistics",
+    "compile_totals",
+]
 
 _TIMES_MS = (1_000, 2_500, 61_000, 62_000, 1_500)  # the last one comes as a correction
 
@@ -37,6 +46,7 @@ def compile_kernels() -> None:
     compile_candles()
     compile_statistics()
     compile_ewma()
+    compile_totals()
 
 
 def compile_candles() -> None:
@@ -75,6 +85,14 @@ def compile_ewma() -> None:
     OrderedShard(Ewma(EwmaRule()), 1, 1_000, None).on_batch([item])
 
 
+def compile_totals() -> None:
+    """Sales, and windows of their totals."""
+    sales = [json.dumps({"seller_id": "A", "amount_usd": 1, "sale_ts": ms}) for ms in _TIMES_MS]
+    events = _events(pa.array([sale.encode() for sale in sales], pa.binary()), SaleCodec())
+    shard = TumblingShard(TOTALS, WindowRule((60_000,)), 1, None, None)
+    shard.on_batch([replace(_partials(events, TOTALS), ended=True)])
+
+
 def _trades() -> Events:
     price = Decimal(unscaled=525, scale=2)
     trades = [
@@ -85,10 +103,10 @@ def _trades() -> Events:
     return _events(values, TradeCodec())
 
 
-def _partials(events: Events) -> PanePartials:
+def _partials(events: Events, aggregate: Aggregate = CANDLE) -> PanePartials:
     ticks, _ = effective_ticks(events.event_time_ms, events.watermark_ms, 1_000, 300_000)
     groups = group(events.key_codes, len(events.key_names), events.event_time_ms, ticks, 1_000)
-    partials = CANDLE.lift(events, groups)
+    partials = aggregate.lift(events, groups)
     return PanePartials(0, 0, events.watermark_after_ms, ["A"], partials, ended=False)
 
 

@@ -6,7 +6,7 @@ operator for the sinks. All arrays of one item have the same length n, in log or
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ __all__ = [
     "Fetched",
     "FlowIdentity",
     "Int64s",
+    "KeyedCodec",
     "Output",
     "lane_name",
 ]
@@ -42,15 +43,19 @@ class Fetched:
         values: (n,) Arrow binary; null for a record without a value (tombstone).
         offsets: (n,) int64, rising, possibly with holes.
         timestamps_ms: (n,) int64, the log's own timestamp of each record; -1 when unknown.
+        keys: (n,) Arrow binary, null for a record without a key; None from a log that was
+            opened without its keys.
     """
 
     values: pa.BinaryArray
     offsets: Int64s
     timestamps_ms: Int64s
+    keys: pa.BinaryArray | None = None
 
     def __getitem__(self, part: slice) -> "Fetched":
         """Some of the records."""
-        return Fetched(self.values[part], self.offsets[part], self.timestamps_ms[part])
+        keys = None if self.keys is None else self.keys[part]
+        return Fetched(self.values[part], self.offsets[part], self.timestamps_ms[part], keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,20 @@ class Codec(Protocol):
 
     def decode(self, values: pa.BinaryArray) -> Decoded:
         """Decode (n,) values, null for a missing one."""
+        ...
+
+
+@runtime_checkable
+class KeyedCodec(Protocol):
+    """Decodes values whose business key is the record's; otherwise as `Codec`."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The codec's reject reasons, snake_case."""
+        ...
+
+    def decode_keyed(self, keys: pa.BinaryArray, values: pa.BinaryArray) -> Decoded:
+        """Decode (n,) records, null for a missing key or value."""
         ...
 
 
@@ -141,7 +160,8 @@ class Output:
     has already written.
 
     Attributes:
-        kind: which stream of the flow: `results`, `late` or `rejected`.
+        kind: which stream of the flow: `results`, `late`, `rejected`, or one that a flow has
+            besides, such as `events`.
         partition: shard (results) or source partition (late, rejected); also the number of
             the Kafka partition the rows belong to.
         positions: (n,) int64, non-decreasing: the tick or offset of each row.

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 __all__ = [
+    "AGGREGATED_SALES",
     "CANDLES",
     "CANDLES_LIVE",
     "EWMA",
@@ -33,6 +34,7 @@ __all__ = [
     "REJECTED_SCHEMA",
     "STATISTICS_24H",
     "TRADES",
+    "VEHICLES",
     "WRITERS",
     "statistics_table",
 ]
@@ -186,6 +188,39 @@ TRADES = Table(
     Column("block_trade_id", Text),
     Column("tick_direction", Integer),
     comment="Every trade of the exchange feed.",
+)
+
+VEHICLES = Table(
+    "vehicles",
+    METADATA,
+    Column("vehicle_uuid", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    _time("changed_at", nullable=False),
+    Column("deleted", Boolean, nullable=False, comment="then all that follows is null"),
+    Column("year_of_manufacture", BigInteger),
+    Column("model", Text),
+    Column("engine_uuid", Text, comment="null without an engine, as all that follows"),
+    Column("engine_year_of_manufacture", BigInteger),
+    Column("engine_manufacturer", Text),
+    Column("engine_maximum_engine_speed", BigInteger),
+    Column("engine_maximum_mileage_resource", BigInteger),
+    Column("engine_remaining_mileage_resource", BigInteger),
+    comment="Each vehicle as last published; a deleted one keeps its row and revision.",
+)
+
+AGGREGATED_SALES = Table(
+    "aggregated_sales",
+    METADATA,
+    Column("seller_id", Text, primary_key=True),
+    Column("window_start", DateTime(timezone=True), primary_key=True),
+    _time("window_end", nullable=False),
+    _figure("aggregated_amount"),
+    Column("sale_count", BigInteger, nullable=False),
+    _figure("min_amount"),
+    _figure("max_amount"),
+    _figure("mean_amount"),
+    Column("revision", Integer, nullable=False),
+    comment="The sales of each seller in each window, in US dollars.",
 )
 
 PROGRESS = Table(

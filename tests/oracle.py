@@ -156,6 +156,10 @@ class Shard:
         self.closed = -FOREVER
         self.rows: list[dict] = []
 
+    def row(self, window: Window, chain: list[Window]) -> dict:
+        """What is published of a window; `chain` are those of its key and interval, by start."""
+        return _row(window, chain, self.rule)
+
     def run(self, pending: list[Arrival], limit: int) -> None:
         """Process the ticks up to `limit`."""
         pending = sorted(
@@ -231,7 +235,7 @@ class Shard:
             for window in chain:
                 if window.is_open and not early:
                     continue
-                row = _row(window, chain, self.rule)
+                row = self.row(window, chain)
                 if row != window.shown:
                     window.shown = row
                     rows.append(
@@ -257,7 +261,14 @@ def candles(
 
     With `limit=FOREVER` the run is finite: everything pending applies, then it is flushed.
     """
-    shard = Shard(rule)
+    return published(Shard(rule), logs, limit=limit, keys=keys)
+
+
+def published(
+    shard: Shard, logs: list[list[T]], *, limit: int | None, keys: Callable[[str], bool]
+) -> list[dict]:
+    """What a shard makes of a log; see `candles`."""
+    rule = shard.rule
     everything = [
         a for p, log in enumerate(logs) for a in arrivals(p, log, rule) if keys(a.trade.key)
     ]
