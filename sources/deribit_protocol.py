@@ -28,6 +28,7 @@ __all__ = [
     "heartbeat_request",
     "history_request",
     "read",
+    "request",
     "subscribe_request",
 ]
 
@@ -208,14 +209,15 @@ def channel_name(what: str, interval: str) -> str:
     return f"trades.{what}.{interval}"
 
 
-def _request(request_id: int, method: str, **params: object) -> str:
+def request(request_id: int, method: str, **params: object) -> str:
+    """Any method of the exchange."""
     body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
     return json.dumps(body, separators=(",", ":"))
 
 
 def auth_request(request_id: int, client_id: str, client_secret: str) -> str:
     """Log this connection in."""
-    return _request(
+    return request(
         request_id,
         "public/auth",
         grant_type="client_credentials",
@@ -227,17 +229,17 @@ def auth_request(request_id: int, client_id: str, client_secret: str) -> str:
 def heartbeat_request(request_id: int, interval_s: float) -> str:
     """Ask for heartbeats; the exchange wants whole seconds from 10."""
     whole = int(interval_s) if interval_s == int(interval_s) else interval_s
-    return _request(request_id, "public/set_heartbeat", interval=whole)
+    return request(request_id, "public/set_heartbeat", interval=whole)
 
 
 def alive_request(request_id: int) -> str:
     """Answer a heartbeat that wants an answer."""
-    return _request(request_id, "public/test")
+    return request(request_id, "public/test")
 
 
 def subscribe_request(request_id: int, channels: Sequence[str]) -> str:
     """Subscribe to channels; the reply lists those that exist."""
-    return _request(request_id, "public/subscribe", channels=list(channels))
+    return request(request_id, "public/subscribe", channels=list(channels))
 
 
 def history_request(
@@ -245,7 +247,7 @@ def history_request(
 ) -> str:
     """A page of an instrument's trades from sequence `first` to `last`, upwards."""
     end = {} if last is None else {"end_seq": last}
-    return _request(
+    return request(
         request_id,
         "public/get_last_trades_by_instrument",
         instrument_name=instrument,

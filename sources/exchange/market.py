@@ -6,23 +6,30 @@ the same arguments goes on where the former one was. Prices and times are those 
 instrument, times never fall with `trade_seq`, which starts at 1 and has no holes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.stream import Int64s
 from sources.market_blocks import MarketShape
 from sources.market_instruments import Instrument, list_instruments
 from sources.market_prices import event_times, prices
 
-__all__ = ["ExchangeMarket", "Listed"]
+__all__ = ["Columns", "ExchangeMarket", "Listed"]
 
 _FUTURES = 20
 _LIQUIDATION_EVERY, _BLOCK_EVERY = 997, 499
 _LIQUIDATIONS = ("M", "T", "MT")
 _OPTION_PRICE, _OPTION_PRICE_SCALE = 425, 4
 _OPTION_QUANTITY, _OPTION_QUANTITY_SCALE = 150, 1
+_INVERSE = {"BTC": 10, "ETH": 1}
+"""Currencies whose perpetual is traded in US dollars, and its contract size there."""
+_INVERSE_USD = 300  # a median trade
+_CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +40,35 @@ class Listed:
         name: such as BTC-PERPETUAL.
         kind: future or option.
         currency: such as BTC.
+        instrument_type: reversed or linear.
+        contract_size: amounts are multiples of it; US dollars for a reversed future, else
+            the currency.
     """
 
     name: str
     kind: str
     currency: str
+    instrument_type: str
+    contract_size: Decimal
+
+    @property
+    def is_inverse(self) -> bool:
+        """Whether amounts are US dollars, and not the currency."""
+        return self.kind == "future" and self.instrument_type == "reversed"
+
+
+class Columns(NamedTuple):
+    """Consecutive trades of an instrument, each (n,) int64, in order.
+
+    Attributes:
+        time_ms: epoch ms.
+        price: of 10**-price_scale.
+        contracts: amount / contract size.
+    """
+
+    time_ms: Int64s
+    price: Int64s
+    contracts: Int64s
 
 
 def _list(count: int) -> list[tuple[Listed, Instrument]]:
@@ -46,17 +77,22 @@ def _list(count: int) -> list[tuple[Listed, Instrument]]:
     for number, plain in enumerate(list_instruments(count)):
         if number < _FUTURES:
             currency = plain.name.partition("-")[0]
-            listed = Listed(f"{currency}-PERPETUAL", "future", currency)
-            found.append((listed, replace(plain, name=listed.name)))
+            one = replace(plain, name=f"{currency}-PERPETUAL")
+            size = Decimal(1).scaleb(-plain.quantity_scale)
+            if currency in _INVERSE:
+                size = Decimal(_INVERSE[currency])
+                one = replace(one, quantity=_INVERSE_USD // _INVERSE[currency], quantity_scale=0)
+            kind, type_ = "future", "reversed" if currency in _INVERSE else "linear"
         else:
             currency = ("BTC", "ETH")[number % 2]
             strike, side = 1_000 * (10 + number // 4), "CP"[number // 2 % 2]
-            listed = Listed(f"{currency}-26DEC31-{strike}-{side}", "option", currency)
-            option = Instrument(
-                listed.name, _OPTION_PRICE, _OPTION_PRICE_SCALE,
+            one = Instrument(
+                f"{currency}-26DEC31-{strike}-{side}", _OPTION_PRICE, _OPTION_PRICE_SCALE,
                 _OPTION_QUANTITY, _OPTION_QUANTITY_SCALE,
             )  # fmt: skip
-            found.append((listed, option))
+            size = Decimal(1).scaleb(-_OPTION_QUANTITY_SCALE)
+            kind, type_ = "option", "reversed"
+        found.append((Listed(one.name, kind, currency, type_, size), one))
     return found
 
 
@@ -79,9 +115,7 @@ class ExchangeMarket:
         self.opened_at_ms = opened_at_ms
         self._shape = MarketShape([one for _, one in pairs], seed, rate, opened_at_ms)
         counts = self._shape.counts
-        self._scales = list(
-            zip(self._shape.price_scale.tolist(), self._shape.quantity_scale.tolist(), strict=True)
-        )
+        self.price_scales: Sequence[int] = self._shape.price_scale.tolist()
         self._all = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         self._ranks = np.arange(len(self._all)) - np.repeat(np.cumsum(counts) - counts, counts)
         self._block = -1
@@ -103,6 +137,16 @@ class ExchangeMarket:
         seqs = np.arange(first, last + 1)
         k = np.full(len(seqs), instrument, np.int32)
         return self._texts(k, seqs, self._times(instrument, seqs))
+
+    def columns(self, instrument: int, first: int, last: int) -> Iterator[Columns]:
+        """The same trades as numbers, some ten thousand at a time."""
+        for start in range(first, last + 1, _CHUNK):
+            seqs = np.arange(start, min(start + _CHUNK, last + 1))
+            times = self._times(instrument, seqs)
+            price, contracts, _ = self._figures(
+                np.full(len(seqs), instrument, np.int32), seqs, times
+            )
+            yield Columns(times, price, contracts)
 
     def between(self, after_ms: int, upto_ms: int) -> list[tuple[int, str]]:
         """Instrument and JSON of each trade after `after_ms` and up to `upto_ms`, in order."""
@@ -145,28 +189,29 @@ class ExchangeMarket:
         )  # fmt: skip
         return self.opened_at_ms + times
 
-    def _texts(
-        self, k: "np.ndarray[tuple[int], np.dtype[np.int32]]", seqs: Int64s, times: Int64s
-    ) -> list[str]:
+    def _figures(
+        self, k: NDArray[np.int32], seqs: Int64s, times: Int64s
+    ) -> tuple[Int64s, Int64s, NDArray[np.int32]]:
+        """Price, contracts and side of each trade."""
         shape, n = self._shape, len(k)
         blocks, ranks = np.divmod(seqs - 1, shape.counts[k])
-        price, quantity = np.empty(n, np.int64), np.empty(n, np.int64)
+        price, contracts = np.empty(n, np.int64), np.empty(n, np.int64)
         side = np.empty(n, np.int32)
         prices(
             shape.seeds, shape.price, shape.quantity, self.opened_at_ms,
-            k, blocks, ranks, times - self.opened_at_ms, price, quantity, side,
+            k, blocks, ranks, times - self.opened_at_ms, price, contracts, side,
         )  # fmt: skip
-        return [
-            self._text(*row)
-            for row in zip(
-                k.tolist(), seqs.tolist(), times.tolist(), price.tolist(), quantity.tolist(),
-                side.tolist(), strict=True,
-            )
-        ]  # fmt: skip
+        return price, contracts, side
 
-    def _text(self, k: int, seq: int, time_ms: int, price: int, quantity: int, side: int) -> str:
-        listed = self.listed[k]
-        scale, quantity_scale = self._scales[k]
+    def _texts(self, k: NDArray[np.int32], seqs: Int64s, times: Int64s) -> list[str]:
+        columns = (k, seqs, times, *self._figures(k, seqs, times))
+        return [
+            self._text(*row) for row in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+
+    def _text(self, k: int, seq: int, time_ms: int, price: int, contracts: int, side: int) -> str:
+        listed, scale = self.listed[k], self.price_scales[k]
+        amount = listed.contract_size * contracts
         more = ""
         if listed.kind == "option":
             more += f',"iv":{_decimal(4_000 + seq % 2_500, 2)}'
@@ -180,7 +225,7 @@ class ExchangeMarket:
             f'"price":{_decimal(price, scale)},"mark_price":{_decimal(price + seq % 3, scale)},'
             f'"index_price":{_decimal(price + seq % 5, scale)},'
             f'"instrument_name":"{listed.name}","direction":"{"sell" if side else "buy"}",'
-            f'"amount":{_decimal(quantity, quantity_scale)}{more}}}'
+            f'"amount":{amount:f}{more}}}'
         )
 
 

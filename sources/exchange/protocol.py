@@ -10,16 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sources.exchange.chart import RESOLUTIONS_MS, chart_json, ticker_json
 from sources.exchange.faults import Faults
-from sources.exchange.market import ExchangeMarket
+from sources.exchange.market import ExchangeMarket, Listed
 
 __all__ = ["Answer", "Client", "Limits"]
 
 INTERVALS = ("100ms", "agg2", "raw")
 _PAGE, _DEFAULT_PAGE = 1_000, 10
+_CHART_TRADES = 20_000_000  # seconds of computing; the real exchange has no such limit
 _NO_METHOD, _BAD_PARAMS, _BAD_JSON = -32601, -32602, -32700
 _NO_INSTRUMENT, _TOO_MANY, _RAW_NEEDS_LOGIN, _BAD_LOGIN = 13020, 10028, 13778, 13004
 _LOGIN_LASTS_S = 900
+_LATEST_MS = 2**53
 _CREDITS, _REFILL_PER_S = 50_000, 10_000
 
 
@@ -100,12 +103,15 @@ class Client:
         self.heartbeat_s: float | None = None
         self._methods: dict[str, Callable[[dict[str, Any]], Any]] = {
             "public/auth": self._auth,
+            "public/get_instrument": self._get_instrument,
             "public/get_instruments": self._get_instruments,
             "public/get_last_trades_by_instrument": self._history,
             "public/get_time": lambda _: now_ms(),
+            "public/get_tradingview_chart_data": self._chart,
             "public/set_heartbeat": self._set_heartbeat,
             "public/subscribe": self._subscribe,
             "public/test": lambda _: {"version": "1.2.26"},
+            "public/ticker": self._ticker,
             "public/unsubscribe": self._unsubscribe,
         }
         listed = market.listed
@@ -192,9 +198,12 @@ class Client:
         self.channels.difference_update(names)
         return names
 
-    def _get_instruments(self, params: dict[str, Any]) -> list[dict[str, str]]:
+    def _get_instrument(self, params: dict[str, Any]) -> dict[str, object]:
+        return _described(self._market.listed[self._index(params)])
+
+    def _get_instruments(self, params: dict[str, Any]) -> list[dict[str, object]]:
         return [
-            {"instrument_name": one.name, "kind": one.kind, "base_currency": one.currency}
+            _described(one)
             for one in self._market.listed
             if params.get("currency", "any") in (one.currency, "any")
             and params.get("kind", one.kind) == one.kind
@@ -205,9 +214,7 @@ class Client:
             raise _RefusedError(_TOO_MANY, "too_many_requests")
         if self._faults.takes("history_error"):
             raise _RefusedError(11_051, "system_maintenance")
-        instrument = self._market.index.get(params["instrument_name"])
-        if instrument is None:
-            raise _RefusedError(_NO_INSTRUMENT, "not_found", str(params["instrument_name"]))
+        instrument = self._index(params)
         count = int(params.get("count", _DEFAULT_PAGE))
         if not 1 <= count <= _PAGE:
             raise _RefusedError(_BAD_PARAMS, "Invalid params", "count must be 1 to 1000")
@@ -225,3 +232,45 @@ class Client:
         has_more = len(trades) < last - first + 1
         ordered = ",".join(trades if is_upwards else trades[::-1])
         return _Json(f'{{"trades":[{ordered}],"has_more":{json.dumps(has_more)}}}')
+
+    def _index(self, params: dict[str, Any]) -> int:
+        instrument = self._market.index.get(params["instrument_name"])
+        if instrument is None:
+            raise _RefusedError(_NO_INSTRUMENT, "not_found", str(params["instrument_name"]))
+        return instrument
+
+    def _chart(self, params: dict[str, Any]) -> _Json:
+        instrument, now_ms = self._index(params), self._now_ms()
+        length_ms = RESOLUTIONS_MS.get(str(params["resolution"]))
+        if length_ms is None:
+            raise _RefusedError(_BAD_PARAMS, "Invalid params", "unknown resolution")
+        start_ms, end_ms = (_time_ms(params[name]) for name in ("start_timestamp", "end_timestamp"))
+        if start_ms > end_ms:
+            raise _RefusedError(_BAD_PARAMS, "Invalid params", "start_timestamp is the later one")
+        count = self._market.count
+        if count(instrument, min(end_ms, now_ms)) - count(instrument, start_ms) > _CHART_TRADES:
+            raise _RefusedError(_BAD_PARAMS, "Invalid params", "the span holds too many trades")
+        return _Json(chart_json(self._market, instrument, start_ms, end_ms, length_ms, now_ms))
+
+    def _ticker(self, params: dict[str, Any]) -> _Json:
+        return _Json(ticker_json(self._market, self._index(params), self._now_ms()))
+
+
+def _time_ms(value: object) -> int:
+    if type(value) is not int or not 0 <= value < _LATEST_MS:
+        raise _RefusedError(_BAD_PARAMS, "Invalid params", f"{value!r:.40} is no timestamp")
+    return value
+
+
+def _described(listed: Listed) -> dict[str, object]:
+    """An instrument as `public/get_instrument` has it."""
+    quote = "USD" if listed.is_inverse else "USDC" if listed.kind == "future" else listed.currency
+    return {
+        "instrument_name": listed.name,
+        "kind": listed.kind,
+        "instrument_type": listed.instrument_type,
+        "base_currency": listed.currency,
+        "quote_currency": quote,
+        "contract_size": float(listed.contract_size),
+        "is_active": True,
+    }
