@@ -20,6 +20,7 @@ __all__ = [
     "TopicSpec",
     "admin_client",
     "create_topics",
+    "ensure_topic",
     "existing_topics",
     "producer_config",
 ]
@@ -112,6 +113,17 @@ def create_topics(client_config: ClientConfig, topics: Mapping[str, TopicSpec]) 
                 "Look at the state of the brokers and start the flow again.",
             )
         time.sleep(0.05)
+
+
+def ensure_topic(client_config: ClientConfig, topic: str, partitions: int) -> None:
+    """Create a topic with so many partitions unless it exists, with whatever number.
+
+    Raises:
+        FlowError: As `create_topics`.
+    """
+    existing_topics(client_config, {})  # says so where no broker answers
+    if topic not in admin_client(client_config).list_topics(timeout=REACH_S).topics:
+        create_topics(client_config, {topic: TopicSpec(partitions)})
 
 
 def admin_client(config: Mapping[str, Any]) -> AdminClient:
