@@ -7,6 +7,7 @@ import pytest
 
 from dataflows.deribit_settings import DeribitSettings
 from dataflows.ewma_settings import EwmaSettings
+from dataflows.sellers_settings import SellersSettings
 from dataflows.settings import CandleSettings, FlowSettings
 from dataflows.statistics_settings import StatisticsSettings
 
@@ -16,6 +17,7 @@ SETTINGS = (  # as in the page
     DeribitSettings,
     EwmaSettings,
     StatisticsSettings,
+    SellersSettings,
 )
 
 ROOT = Path(__file__).parents[2]
