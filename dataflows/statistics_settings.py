@@ -33,7 +33,9 @@ class StatisticsSettings(FlowSettings):
         None, ge=1, description="how often an instrument with trades has a row; unset: each pane"
     )
     statistics_quiet_s: int | None = Field(
-        None, ge=1, description="how often one without trades has; unset: 60, or the tick if longer"
+        None,
+        ge=1,
+        description="how often one without trades has; unset: 60, or the next multiple of the tick",
     )
     input_format: Literal["trade", "order_execution_report", "candle"] = Field(
         "trade", description="message in the input topic"
@@ -94,7 +96,7 @@ class StatisticsSettings(FlowSettings):
 
     @property
     def _quiet_s(self) -> int:
-        return self.statistics_quiet_s or max(_QUIET_S, self._tick_s)
+        return self.statistics_quiet_s or -(-_QUIET_S // self._tick_s) * self._tick_s
 
     @property
     def candle_interval(self) -> str | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from prometheus_client import Counter
 
 from schemas.stream import Events, Output
-from schemas.tables import LATE_SCHEMA
+from schemas.tables import LATE_SCHEMA, REJECTED_SCHEMA
 
 __all__ = ["apart", "asides"]
 
@@ -34,7 +34,7 @@ def asides(
     """The late and the rejected records of a batch, by lane; counts all good ones.
 
     Args:
-        flow: name, for the late stream and metrics.
+        flow: name, for both streams and metrics.
         topic: the log's name, for the late stream.
         events: the batch.
         late: indices of its late records, rising.
@@ -50,7 +50,10 @@ def asides(
         out.append((aside.lane, aside))
     if events.rejected is not None and events.rejected_offsets is not None:
         last = int(events.rejected_offsets[-1])
-        aside = Output("rejected", events.partition, events.rejected_offsets, last, events.rejected)
+        # Several flows of one log each have their own dead letters.
+        names = pa.array([flow] * events.rejected.num_rows, pa.string())
+        rows = events.rejected.set_column(0, REJECTED_SCHEMA.field("flow"), names)
+        aside = Output("rejected", events.partition, events.rejected_offsets, last, rows)
         out.append((aside.lane, aside))
     return out
 

@@ -6,22 +6,21 @@ and emits the rows that are due; see `operators.ordered_fold` for what a fold is
 `operators.ordered_table` for the rows.
 
 Contract. Results are a function of the source logs: (lane, position, rows), one item per
-advance, rows in (tick, key, start) order and all rows of a tick in one item. When every
-partition has ended (a finite run), the rows of all keys are emitted as they are then; being
-stopped emits nothing.
+advance and kind, rows in (tick, key, start) order and all rows of a tick in one item. When
+every partition has ended (a finite run), the rows of all keys are emitted as they are then;
+being stopped emits nothing.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import bytewax.operators as op
-import numpy as np
 from bytewax.operators import KeyedStream, StatefulBatchLogic
-from numpy.typing import NDArray
 from typing_extensions import override
 
-from operators.ordered_fold import Fold
+from operators.ordered_fold import EventShape
 from operators.ordered_scatter import ShardEvents
-from operators.ordered_table import FoldSnapshot, FoldTable
+from operators.ordered_table import FoldTable, OrderedTable
 from schemas.stream import NEVER, Output
 
 __all__ = ["OrderedShard", "OrderedState", "ordered"]
@@ -31,7 +30,7 @@ class OrderedState(NamedTuple):
     """Snapshot of a shard: its fold and the partitions' watermarks as it knows them."""
 
     shard: int
-    table: FoldSnapshot
+    table: Any
     watermarks_ms: tuple[int, ...]
 
 
@@ -43,14 +42,19 @@ class OrderedShard(StatefulBatchLogic[ShardEvents, Output, OrderedState]):
         partitions: number of source partitions.
         tick_ms: length of a tick.
         state: where to go on.
+        table: how, from the fold, the tick and the table's snapshot.
     """
 
     def __init__(
-        self, fold: Fold, partitions: int, tick_ms: int, state: OrderedState | None
+        self,
+        fold: EventShape,
+        partitions: int,
+        tick_ms: int,
+        state: OrderedState | None,
+        table: Callable[[Any, int, Any], OrderedTable] = FoldTable,
     ) -> None:
         self._shard = state.shard if state else -1  # known with the first item
-        self._fold = fold
-        self._table = FoldTable(fold, tick_ms, state.table if state else None)
+        self._table = table(fold, tick_ms, state.table if state else None)
         self._watermarks_ms = list(state.watermarks_ms if state else [NEVER] * partitions)
         self._ended = [False] * partitions
 
@@ -62,15 +66,13 @@ class OrderedShard(StatefulBatchLogic[ShardEvents, Output, OrderedState]):
             self._watermarks_ms[item.partition] = item.watermark_ms
             self._ended[item.partition] |= item.ended
         watermark_ms = min(self._watermarks_ms)
-        rows = self._table.advance(watermark_ms)
+        rows = list(self._table.advance(watermark_ms))
         if all(self._ended):
-            rows = np.concatenate((rows, self._table.flush(watermark_ms)))
-        return ([self._output(rows)] if len(rows) else []), False
-
-    def _output(self, rows: NDArray[np.void]) -> Output:
-        positions = np.ascontiguousarray(rows["tick"])
-        lowered = self._fold.lower(rows, self._table.names)
-        return Output("results", self._shard, positions, int(positions[-1]), lowered)
+            rows += self._table.flush(watermark_ms)
+        return [
+            Output(kind, self._shard, ticks, int(ticks[-1]), lowered)
+            for kind, ticks, lowered in rows
+        ], False
 
     @override
     def on_eof(self) -> tuple[list[Output], bool]:
@@ -84,10 +86,11 @@ class OrderedShard(StatefulBatchLogic[ShardEvents, Output, OrderedState]):
 def ordered(
     step_id: str,
     up: KeyedStream[ShardEvents],
-    fold: Fold,
+    fold: EventShape,
     *,
     partitions: int,
     tick_ms: int = 1_000,
+    table: Callable[[Any, int, Any], OrderedTable] = FoldTable,
 ) -> KeyedStream[Output]:
     """Results by lane.
 
@@ -97,9 +100,10 @@ def ordered(
         fold: what to compute.
         partitions: number of source partitions.
         tick_ms: length of a tick, the same as in `up`.
+        table: how a shard computes it.
     """
     items = op.stateful_batch(
-        step_id, up, lambda state: OrderedShard(fold, partitions, tick_ms, state)
+        step_id, up, lambda state: OrderedShard(fold, partitions, tick_ms, state, table)
     )
     return op.map(f"{step_id}_lanes", items, _by_lane)
 

@@ -9,20 +9,24 @@ bounded by what the watermarks of the source partitions leave open: the lateness
 far partitions are apart in event time.
 
 Cost: one sort of what is released (about 10 ns an event, as most are in order already) and
-a few NumPy passes per column.
+a few NumPy passes per column. The raw bytes of events are kept only for who asks for them.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
+from operators.ordered_values import HeldValues
 from operators.watermark import NO_TIME
 from schemas.stream import Int64s
 
 __all__ = ["InOrder", "ReorderBuffer"]
+
+_START, _END, _VALUES = "value_start", "value_end", "values"
 
 
 class InOrder(NamedTuple):
@@ -32,11 +36,15 @@ class InOrder(NamedTuple):
         keys: (n,) int64 key codes.
         event_time_ms: (n,) int64, rising.
         columns: (n,) arrays by name.
+        place: (n,) int64, where in the log: partition * 2**48 + offset.
+        values: (n,) Arrow large binary, the bytes as they came; None where they are not kept.
     """
 
     keys: Int64s
     event_time_ms: Int64s
     columns: Mapping[str, NDArray[Any]]
+    place: Int64s
+    values: pa.LargeBinaryArray | None = None
 
 
 @njit(cache=True)
@@ -83,12 +91,20 @@ class ReorderBuffer:
     Args:
         columns: names and NumPy types of what the events carry.
         snapshot: what `snapshot` returned; None for an empty buffer.
+        with_values: whether to keep the events' raw bytes.
     """
 
     def __init__(
-        self, columns: Mapping[str, str], snapshot: Mapping[str, bytes] | None = None
+        self,
+        columns: Mapping[str, str],
+        snapshot: Mapping[str, bytes] | None = None,
+        *,
+        with_values: bool = False,
     ) -> None:
         own = {"key": "i8", "event_time_ms": "i8", "sequence": "i8", "place": "i8"}
+        self._values = HeldValues() if with_values else None
+        if with_values:
+            own |= {_START: "i8", _END: "i8"}
         self._names = tuple(columns)
         self._columns: dict[str, NDArray[Any]] = {
             name: np.frombuffer(snapshot[name] if snapshot else b"", dtype).copy()
@@ -96,6 +112,8 @@ class ReorderBuffer:
         }
         self._n = len(self._columns["key"])
         self._oldest_ms = self._find_oldest()
+        if self._values is not None and snapshot is not None:
+            self._values.restore(snapshot[_VALUES])
 
     def __len__(self) -> int:
         return self._n
@@ -117,23 +135,26 @@ class ReorderBuffer:
         sequence: Int64s,
         place: Int64s,
         columns: Mapping[str, NDArray[Any]],
+        values: pa.BinaryArray | None = None,
     ) -> None:
         """Take in (m,) events, m > 0."""
         n, more = self._n, self._n + len(keys)
-        fresh = {
+        fresh: dict[str, NDArray[Any]] = {
             "key": keys,
             "event_time_ms": event_time_ms,
             "sequence": sequence,
             "place": place,
             **{name: columns[name] for name in self._names},
         }
+        if self._values is not None:
+            fresh[_START], fresh[_END] = self._values.add(values)
         if more > len(self._columns["key"]):
             for name, column in self._columns.items():
-                grown = np.empty(max(64, 2 * more), column.dtype)
+                grown = np.empty((max(64, 2 * more), *column.shape[1:]), column.dtype)
                 grown[:n] = column[:n]
                 self._columns[name] = grown
-        for name, values in fresh.items():
-            self._columns[name][n:more] = values
+        for name, column in fresh.items():
+            self._columns[name][n:more] = column
         self._n = more
         self._oldest_ms = min(self._oldest_ms, int(event_time_ms.min()))
 
@@ -146,6 +167,8 @@ class ReorderBuffer:
             column[: len(kept)] = column[kept]
         self._n = len(kept)
         self._oldest_ms = self._find_oldest()
+        if self._values is not None:
+            self._values.keep(self._columns[_START][: self._n], self._columns[_END][: self._n])
         return ordered
 
     def peek(self) -> InOrder:
@@ -156,7 +179,11 @@ class ReorderBuffer:
         """An immutable copy; key k becomes `codes[k]`."""
         columns = {name: column[: self._n] for name, column in self._columns.items()}
         columns["key"] = codes[columns["key"]]
-        return {name: column.tobytes() for name, column in columns.items()}
+        if self._values is None:
+            return {name: column.tobytes() for name, column in columns.items()}
+        # Packed: the bytes of events that have left are no part of it.
+        columns[_START], columns[_END], data = self._values.packed(columns[_START], columns[_END])
+        return {name: column.tobytes() for name, column in columns.items()} | {_VALUES: data}
 
     def _in_order(self, at: NDArray[np.int64]) -> InOrder:
         columns = self._columns
@@ -166,6 +193,8 @@ class ReorderBuffer:
             columns["key"][order],
             columns["event_time_ms"][order],
             {name: columns[name][order] for name in self._names},
+            columns["place"][order],
+            self._values and self._values.gather(columns[_START], columns[_END], order),
         )
 
     def _find_oldest(self) -> int:

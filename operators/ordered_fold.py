@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from operators.ordered_buffer import InOrder
 
-__all__ = ["Fold", "row_dtype"]
+__all__ = ["EventShape", "Fold", "row_dtype"]
 
 
 def row_dtype(fields: Sequence[tuple[str, str]]) -> np.dtype[Any]:
@@ -27,7 +27,21 @@ def row_dtype(fields: Sequence[tuple[str, str]]) -> np.dtype[Any]:
     return np.dtype([*head, *fields])
 
 
-class Fold(Protocol):
+class EventShape(Protocol):
+    """What an ordered operator needs of an event."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Name and NumPy type of the events' columns that it reads."""
+        ...
+
+    @property
+    def sequence(self) -> str | None:
+        """Column that orders events of one time, int64; None for place in the log alone."""
+        ...
+
+
+class Fold(EventShape, Protocol):
     """A fold.
 
     Contract:
@@ -39,16 +53,6 @@ class Fold(Protocol):
       without further events the fold keeps timers.
     * A state that is all zeros is that of a key without events.
     """
-
-    @property
-    def columns(self) -> Mapping[str, str]:
-        """Name and NumPy type of the events' columns that it reads."""
-        ...
-
-    @property
-    def sequence(self) -> str | None:
-        """Column that orders events of one time, int64; None for place in the log alone."""
-        ...
 
     @property
     def state(self) -> np.dtype[Any]:

@@ -18,12 +18,13 @@ from typing import Any
 
 import bytewax.operators as op
 import numpy as np
+import pyarrow as pa
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
 
 from operators.asides import apart, asides
-from operators.ordered_fold import Fold
+from operators.ordered_fold import EventShape
 from operators.shards import Shards, shard_key
 from schemas.stream import Events, Int64s, Output
 
@@ -39,12 +40,14 @@ class ScatterRule:
         topic: the log's name, for the late stream.
         shards: number of shards; never changes for a flow version.
         tick_ms: shards hear of a watermark when it reaches a new tick.
+        with_values: whether shards get the records' raw bytes too.
     """
 
     flow: str
     topic: str
     shards: int = 8
     tick_ms: int = 1_000
+    with_values: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class ShardEvents:
         offsets: (m,) int64, rising.
         columns: (m,) arrays of the codec, those that the fold reads.
         ended: the partition is finished.
+        values: (m,) Arrow binary, the bytes as they came; None where nobody asked for them.
     """
 
     shard: int
@@ -72,6 +76,7 @@ class ShardEvents:
     offsets: Int64s
     columns: Mapping[str, NDArray[Any]]
     ended: bool
+    values: pa.BinaryArray | None = None
 
 
 class Scatter:
@@ -82,7 +87,7 @@ class Scatter:
         rule: parameters.
     """
 
-    def __init__(self, fold: Fold, rule: ScatterRule) -> None:
+    def __init__(self, fold: EventShape, rule: ScatterRule) -> None:
         self._rule = rule
         self._columns = (*fold.columns, *([fold.sequence] if fold.sequence else []))
         self._shards = Shards(rule.shards, rule.tick_ms)
@@ -114,6 +119,7 @@ class Scatter:
         needed = self._columns if len(order) else ()  # an empty batch has no columns
         columns = {name: events.columns[name][order] for name in needed}
         watermark_ms, news = self._shards.watermark(events)
+        with_values = self._rule.with_values
         out = []
         for shard in range(count):
             first, last = bounds[shard], bounds[shard + 1]
@@ -130,13 +136,15 @@ class Scatter:
                 offsets[first:last],
                 {name: column[first:last] for name, column in columns.items()},
                 events.ended,
+                # Taken shard by shard: a slice would drag along all of the batch's bytes.
+                events.values.take(pa.array(order[first:last])) if with_values else None,
             )
             out.append((shard_key(shard), item))
         return out
 
 
 def scatter(
-    step_id: str, up: Stream[Events], fold: Fold, rule: ScatterRule
+    step_id: str, up: Stream[Events], fold: EventShape, rule: ScatterRule
 ) -> tuple[KeyedStream[ShardEvents], KeyedStream[Output]]:
     """Records by shard key; late and rejected rows by lane.
 

@@ -15,19 +15,48 @@ an immutable copy that holds what is live: events not in order yet, and states o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from operators.keys import Keys
-from operators.ordered_buffer import ReorderBuffer
+from operators.ordered_arrivals import Arrivals
 from operators.ordered_fold import Fold
 from operators.ordered_scatter import ShardEvents
 from operators.watermark import NO_TIME, first_tick_after
-from schemas.stream import NEVER, OFFSET_BITS
+from schemas.stream import NEVER, Int64s
 
-__all__ = ["FoldSnapshot", "FoldTable"]
+__all__ = ["FoldSnapshot", "FoldTable", "OrderedTable", "TableRows"]
+
+
+class TableRows(NamedTuple):
+    """Rows that leave, with the kind of output they are and the tick of each, not falling."""
+
+    kind: str
+    ticks: Int64s
+    rows: pa.RecordBatch
+
+
+class OrderedTable(Protocol):
+    """What a shard folds its events with; see the module."""
+
+    def add(self, events: ShardEvents) -> None:
+        """Take in a batch."""
+        ...
+
+    def advance(self, watermark_ms: int) -> Sequence[TableRows]:
+        """Fold what lies before `watermark_ms`; the rows due, at most once of each kind."""
+        ...
+
+    def flush(self, watermark_ms: int) -> Sequence[TableRows]:
+        """What there would be if the log ended here; call it after `advance(watermark_ms)`."""
+        ...
+
+    def snapshot(self) -> Any:  # noqa: ANN401  # each table has its own
+        """An immutable copy of what is live."""
+        ...
 
 
 class FoldSnapshot(NamedTuple):
@@ -59,11 +88,9 @@ class FoldTable:
         snapshot: where to go on; an empty one for a new table.
     """
 
-    _keys: Keys
+    _arrivals: Arrivals[Keys]
     _states: NDArray[Any]
-    _buffer: ReorderBuffer
     _early: dict[tuple[int, int], Any]
-    _newest_ms: int
     _flushed_ms: int
     _next_due_ms: int
 
@@ -74,36 +101,23 @@ class FoldTable:
 
     @property
     def names(self) -> Sequence[str]:
-        """Keys by code, for the `key` field of rows."""
-        return self._keys.names
+        """Keys by code."""
+        return self._arrivals.keys.names
 
     def add(self, events: ShardEvents) -> None:
         """Take in a batch."""
-        if not len(events.keys):
-            return
-        codes = self._keys.codes(events.names)
-        more = len(self._keys) - len(self._states)
-        if more > 0:
-            fresh = np.zeros(max(16, 2 * more + len(self._states)), self._fold.state)
-            self._states = np.concatenate((self._states, fresh))
-        sequence = self._fold.sequence
-        self._buffer.add(
-            codes[events.keys],
-            events.event_time_ms,
-            np.zeros(len(events.keys), np.int64) if sequence is None else events.columns[sequence],
-            (events.partition << OFFSET_BITS) + events.offsets,
-            events.columns,
-        )
-        self._newest_ms = max(self._newest_ms, int(events.event_time_ms.max()))
+        self._states = self._arrivals.add(events, self._states)
 
-    def advance(self, watermark_ms: int) -> NDArray[Any]:
+    def advance(self, watermark_ms: int) -> Sequence[TableRows]:
         """Fold what lies before `watermark_ms`; the rows due, in order."""
         resume_ms = self._flushed_ms + self._tick_ms
-        is_due = self._buffer.oldest_ms < watermark_ms or self._next_due_ms <= watermark_ms
+        is_due = self._arrivals.buffer.oldest_ms < watermark_ms or self._next_due_ms <= watermark_ms
         if watermark_ms < resume_ms or not is_due:
-            return np.empty(0, self._fold.row)
+            return []
         rows, self._next_due_ms = self._fold.fold(
-            self._buffer.release(watermark_ms), watermark_ms, self._states[: len(self._keys)]
+            self._arrivals.buffer.release(watermark_ms),
+            watermark_ms,
+            self._states[: len(self._arrivals.keys)],
         )
         rows["tick"] = np.maximum(rows["tick"], resume_ms)
         rows = self._in_order(rows)
@@ -112,58 +126,68 @@ class FoldTable:
                 early = self._early.pop((int(row["key"]), int(row["start"])), None)
                 if early is not None:
                     row["revision"] = early["revision"] + 1
-        return rows
+        return self._lowered(rows)
 
-    def flush(self, watermark_ms: int) -> NDArray[Any]:
+    def flush(self, watermark_ms: int) -> Sequence[TableRows]:
         """The rows of all keys as if the log ended here, those that are new or have changed.
 
         Call it after `advance(watermark_ms)`.
         """
-        states = self._states[: len(self._keys)].copy()
-        rows, _ = self._fold.fold(self._buffer.peek(), NO_TIME, states)
+        states = self._states[: len(self._arrivals.keys)].copy()
+        rows, _ = self._fold.fold(self._arrivals.buffer.peek(), NO_TIME, states)
         rows = self._in_order(rows)
         rows = rows[[self._is_news(row) for row in rows]] if len(rows) else rows
         if len(rows):
-            seen_ms = max(self._newest_ms, watermark_ms, self._flushed_ms)
+            seen_ms = max(self._arrivals.newest_ms, watermark_ms, self._flushed_ms)
             self._flushed_ms = first_tick_after(seen_ms, self._tick_ms)
             rows["tick"] = self._flushed_ms
-        return rows
+        return self._lowered(rows)
 
     def snapshot(self) -> FoldSnapshot:
         """An immutable copy of what is live."""
-        states = self._states[: len(self._keys)]
+        states = self._states[: len(self._arrivals.keys)]
         is_live = self._fold.is_live(states)
-        is_live[self._buffer.keys] = True
+        is_live[self._arrivals.buffer.keys] = True
         is_live[[key for key, _ in self._early]] = True
         live = np.flatnonzero(is_live)
-        codes = np.full(len(self._keys), -1, np.int64)
+        codes = np.full(len(self._arrivals.keys), -1, np.int64)
         codes[live] = np.arange(len(live))
         early = np.array(list(self._early.values()), self._fold.row)
         early["key"] = codes[early["key"]]
         snapshot = FoldSnapshot(
-            tuple(self._keys.names[code] for code in live),
+            tuple(self._arrivals.keys.names[code] for code in live),
             states[live].tobytes(),
-            self._buffer.snapshot(codes),
+            self._arrivals.buffer.snapshot(codes),
             early.tobytes(),
-            self._newest_ms,
+            self._arrivals.newest_ms,
             self._flushed_ms,
         )
-        if len(live) < len(self._keys) // 2:
+        if len(live) < len(self._arrivals.keys) // 2:
             self._restore(snapshot)  # forget the others here too
         return snapshot
 
     def _restore(self, snapshot: FoldSnapshot) -> None:
-        self._keys = Keys(snapshot.names)
+        self._arrivals = Arrivals(
+            self._fold.columns,
+            self._fold.sequence,
+            Keys(snapshot.names),
+            snapshot.events,
+            snapshot.newest_ms,
+        )
         self._states = np.frombuffer(snapshot.states, self._fold.state).copy()
-        self._buffer = ReorderBuffer(self._fold.columns, snapshot.events)
         early = np.frombuffer(snapshot.early, self._fold.row)
         self._early = {(int(row["key"]), int(row["start"])): row for row in early}
-        self._newest_ms = snapshot.newest_ms
         self._flushed_ms = snapshot.flushed_ms
         self._next_due_ms = NEVER  # the next call finds out
 
+    def _lowered(self, rows: NDArray[Any]) -> Sequence[TableRows]:
+        if not len(rows):
+            return []
+        ticks = np.ascontiguousarray(rows["tick"])
+        return [TableRows("results", ticks, self._fold.lower(rows, self.names))]
+
     def _in_order(self, rows: NDArray[Any]) -> NDArray[Any]:
-        ranks = self._keys.ranks()[rows["key"]]
+        ranks = self._arrivals.keys.ranks()[rows["key"]]
         return rows[np.lexsort((rows["start"], ranks, rows["tick"]))]
 
     def _is_news(self, row: Any) -> bool:  # noqa: ANN401  # a NumPy record

@@ -1,16 +1,17 @@
 """Which shard gets what: the part that every map side has in common.
 
-A map side is stateless for the results; a `Shards` remembers only what saves work: the shard
-of each key it has seen, and the watermark that all shards have heard of.
+A map side is stateless for the results; a `Shards` remembers only what saves work: the
+watermark that all shards have heard of.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.murmur2 import partition_of
+from schemas.murmur2 import partitions_of
 from schemas.stream import Events, Int64s
 
 __all__ = ["ArrangedNames", "Shards", "shard_key"]
@@ -47,13 +48,13 @@ class Shards:
     def __init__(self, count: int, tick_ms: int) -> None:
         self.count = count
         self._tick_ms = tick_ms
-        self._shard_of: dict[str, int] = {}
         self._told: dict[int, int] = {}  # watermark that all shards know, by partition
 
     def arrange(self, names: Sequence[str], used: NDArray[np.bool_]) -> ArrangedNames:
         """Lay out those of (k,) names that are `used`."""
         codes = np.flatnonzero(used)
-        shard_of_code = np.array([self._shard(names[c]) for c in codes.tolist()], np.int64)
+        used_names = [names[c] for c in codes.tolist()]
+        shard_of_code = partitions_of(pa.array(used_names, pa.string()), self.count)
         by_shard = np.argsort(shard_of_code, kind="stable")
         codes = codes[by_shard]
         bounds = np.searchsorted(shard_of_code[by_shard], np.arange(self.count + 1))
@@ -67,9 +68,3 @@ class Shards:
         news = events.ended or self._told.get(events.partition) != watermark_ms
         self._told[events.partition] = watermark_ms
         return watermark_ms, news
-
-    def _shard(self, name: str) -> int:
-        shard = self._shard_of.get(name)
-        if shard is None:
-            shard = self._shard_of[name] = partition_of(name.encode(), self.count)
-        return shard

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.binary import binary_views
 
-__all__ = ["add_header", "header", "strip_header"]
+__all__ = ["add_header", "header", "id_header", "strip_header"]
 
 _MAGIC_AND_ID_BYTES = 5
 _MORE = 0x80
@@ -97,7 +97,12 @@ def header(schema_id: int, message_index: Sequence[int]) -> bytes:
             places.append(rest & _SEVEN_BITS | _MORE)
             rest >>= 7
         places.append(rest)
-    return b"\x00" + schema_id.to_bytes(4, "big") + bytes(places)
+    return id_header(schema_id) + bytes(places)
+
+
+def id_header(schema_id: int) -> bytes:
+    """What the header begins with; for Avro it is all of it."""
+    return b"\x00" + schema_id.to_bytes(4, "big")
 
 
 def add_header(messages: pa.BinaryArray, prefix: bytes) -> pa.BinaryArray:

@@ -142,7 +142,7 @@ def _read(
 _LOOK = "Look at the state of the brokers and at access rights, and try again."
 
 
-def _partitions(consumer: Consumer, topic: str, *, may_be_missing: bool) -> Iterable[int]:
+def _partitions(consumer: Consumer, topic: str, *, may_be_missing: bool) -> list[int]:
     try:
         found = consumer.list_topics(timeout=_REACH_S).topics  # all: one by name may be created
     except KafkaException as error:
@@ -151,9 +151,9 @@ def _partitions(consumer: Consumer, topic: str, *, may_be_missing: bool) -> Iter
             "Start the brokers, or correct the address.",
         ) from error
     if topic in found:
-        return found[topic].partitions
+        return list(found[topic].partitions)
     if may_be_missing:
-        return ()
+        return []
     rejected = sorted(name for name in found if name.endswith(".rejected"))
     raise FlowError(
         f"There is no topic {topic}",

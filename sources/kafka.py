@@ -154,14 +154,18 @@ class KafkaLog:
         config: librdkafka settings, `bootstrap.servers` among them.
         topic: topic name.
         group: consumer group that lag tools see.
+        with_keys: whether to bring the records' keys too.
 
     Raises:
         FlowError: The broker cannot be reached or the topic does not exist.
     """
 
-    def __init__(self, config: Mapping[str, str | int], topic: str, group: str) -> None:
+    def __init__(
+        self, config: Mapping[str, str | int], topic: str, group: str, *, with_keys: bool = False
+    ) -> None:
         self._config = {**config, "group.id": group}
         self._topic = topic
+        self._with_keys = with_keys
         admin = AdminClient(dict(config), logger=_LOGGER)
         try:
             # All topics: asked for one by name, a broker may create it.
@@ -212,4 +216,5 @@ class KafkaLog:
 
     def _client(self, partition: int) -> Client:
         make = NativeConsumer if is_available() else StockConsumer
-        return make({**self._config, **CONSUMER_CONFIG}, self._topic, partition)
+        config = {**self._config, **CONSUMER_CONFIG}
+        return make(config, self._topic, partition, with_keys=self._with_keys)

@@ -74,10 +74,14 @@ class StockConsumer:
         config: librdkafka settings.
         topic: topic name.
         partition: partition number.
+        with_keys: whether to bring the records' keys too.
     """
 
-    def __init__(self, config: Config, topic: str, partition: int) -> None:
+    def __init__(
+        self, config: Config, topic: str, partition: int, *, with_keys: bool = False
+    ) -> None:
         self._place = (topic, partition)
+        self._with_keys = with_keys
         self._consumer = Consumer(dict(config), logger=_LOGGER)
 
     def bounds(self, timeout_s: float) -> tuple[int, int]:
@@ -109,6 +113,7 @@ class StockConsumer:
             pa.array([record.value() for record in records], pa.binary()),
             np.array([record.offset() for record in records], np.int64),
             np.array([record.timestamp()[1] for record in records], np.int64),
+            pa.array([r.key() for r in records], pa.binary()) if self._with_keys else None,
         )
         return fetched, events
 

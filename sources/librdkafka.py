@@ -3,29 +3,24 @@
 The shared library that confluent-kafka brings is used through its public C interface: a
 consumer is made and assigned with ctypes, and a compiled loop copies the payloads of a
 batch of `rd_kafka_message_t` into one buffer. What a Python client spends on message
-objects, this does not. Layouts and calls: rdkafka.h of librdkafka 2.x, whose ABI is stable
-within the major version.
+objects, this does not. Layouts and calls: rdkafka.h of librdkafka 2.x.
 """
 
 import ctypes
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from llvmlite import ir
-from numba import carray, njit, types  # type: ignore[attr-defined]  # carray is public
-from numba.extending import intrinsic
+from numba import carray, njit  # type: ignore[attr-defined]  # carray is public
 from numpy.typing import NDArray
 
+from schemas.librdkafka import address_of, bytes_at, call_2, load, words_at
 from schemas.stream import Fetched
 from sources.kafka_client import ClientError, ClientEvent, Config
 
 __all__ = ["NativeConsumer", "is_available"]
 
 _CONSUMER = 1  # RD_KAFKA_CONSUMER
-_MAJOR_2 = 0x02000000
-_MAJOR_3 = 0x03000000
 _ERROR_BYTES = 512
 
 
@@ -42,60 +37,42 @@ class _TopicPartition(ctypes.Structure):
     )
 
 
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-    partition, offset = ctypes.c_int32, ctypes.c_int64
-    signatures: dict[str, tuple[Any, list[Any]]] = {
-        "rd_kafka_version": (number, []),
-        "rd_kafka_conf_new": (pointer, []),
-        "rd_kafka_conf_set": (number, [pointer, text, text, text, ctypes.c_size_t]),
-        "rd_kafka_conf_destroy": (None, [pointer]),
-        "rd_kafka_new": (pointer, [number, pointer, text, ctypes.c_size_t]),
-        "rd_kafka_destroy": (None, [pointer]),
-        "rd_kafka_poll_set_consumer": (number, [pointer]),
-        "rd_kafka_consumer_close": (number, [pointer]),
-        "rd_kafka_queue_get_consumer": (pointer, [pointer]),
-        "rd_kafka_queue_destroy": (None, [pointer]),
+_POINTER, _TEXT, _NUMBER, _OFFSET_T = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_int64
+_LIBRARY = load(
+    {
+        "rd_kafka_conf_new": (_POINTER, []),
+        "rd_kafka_conf_set": (_NUMBER, [_POINTER, _TEXT, _TEXT, _TEXT, ctypes.c_size_t]),
+        "rd_kafka_conf_destroy": (None, [_POINTER]),
+        "rd_kafka_new": (_POINTER, [_NUMBER, _POINTER, _TEXT, ctypes.c_size_t]),
+        "rd_kafka_destroy": (None, [_POINTER]),
+        "rd_kafka_poll_set_consumer": (_NUMBER, [_POINTER]),
+        "rd_kafka_consumer_close": (_NUMBER, [_POINTER]),
+        "rd_kafka_queue_get_consumer": (_POINTER, [_POINTER]),
+        "rd_kafka_queue_destroy": (None, [_POINTER]),
         "rd_kafka_consume_batch_queue": (
             ctypes.c_ssize_t,
-            [pointer, number, pointer, ctypes.c_size_t],
+            [_POINTER, _NUMBER, _POINTER, ctypes.c_size_t],
         ),
-        "rd_kafka_message_timestamp": (offset, [pointer, pointer]),
-        "rd_kafka_message_destroy": (None, [pointer]),
-        "rd_kafka_topic_partition_list_new": (pointer, [number]),
+        "rd_kafka_message_timestamp": (_OFFSET_T, [_POINTER, _POINTER]),
+        "rd_kafka_message_destroy": (None, [_POINTER]),
+        "rd_kafka_topic_partition_list_new": (_POINTER, [_NUMBER]),
         "rd_kafka_topic_partition_list_add": (
             ctypes.POINTER(_TopicPartition),
-            [pointer, text, partition],
+            [_POINTER, _TEXT, ctypes.c_int32],
         ),
-        "rd_kafka_topic_partition_list_destroy": (None, [pointer]),
-        "rd_kafka_assign": (number, [pointer, pointer]),
-        "rd_kafka_commit": (number, [pointer, pointer, number]),
+        "rd_kafka_topic_partition_list_destroy": (None, [_POINTER]),
+        "rd_kafka_assign": (_NUMBER, [_POINTER, _POINTER]),
+        "rd_kafka_commit": (_NUMBER, [_POINTER, _POINTER, _NUMBER]),
         "rd_kafka_query_watermark_offsets": (
-            number,
-            [pointer, text, partition, ctypes.POINTER(offset), ctypes.POINTER(offset), number],
+            _NUMBER,
+            [
+                *(_POINTER, _TEXT, ctypes.c_int32),
+                *(ctypes.POINTER(_OFFSET_T), ctypes.POINTER(_OFFSET_T), _NUMBER),
+            ],
         ),
-        "rd_kafka_err2str": (text, [number]),
+        "rd_kafka_err2str": (_TEXT, [_NUMBER]),
     }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
-
-
-def _load() -> ctypes.CDLL | None:
-    """The library that the Python client uses; None where its wheel brings none."""
-    for path in metadata.files("confluent-kafka") or ():
-        if path.name.startswith("librdkafka") and ".so" in path.name:
-            try:
-                library = _declare(ctypes.CDLL(str(path.locate())))
-            except (OSError, AttributeError):
-                return None
-            return library if _MAJOR_2 <= library.rd_kafka_version() < _MAJOR_3 else None
-    return None
-
-
-_LIBRARY = _load()
+)
 
 
 def is_available() -> bool:
@@ -103,42 +80,9 @@ def is_available() -> bool:
     return _LIBRARY is not None
 
 
-def _as_words(context: Any, address: types.Type) -> Any:  # noqa: ANN401, ARG001  # numba's protocol
-    """The address as a pointer to int64 words."""
-
-    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:  # noqa: ANN401
-        return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-
-    return types.CPointer(types.int64)(types.int64), generate  # type: ignore[no-untyped-call]
-
-
-def _as_bytes(context: Any, address: types.Type) -> Any:  # noqa: ANN401, ARG001  # numba's protocol
-    """The address as a pointer to bytes."""
-
-    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:  # noqa: ANN401
-        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-
-    return types.CPointer(types.uint8)(types.int64), generate  # type: ignore[no-untyped-call]
-
-
-def _as_call(context: Any, function: types.Type, a: types.Type, b: types.Type) -> Any:  # noqa: ANN401, ARG001
-    """Call the C function at an address with two words; its result as a word."""
-
-    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:  # noqa: ANN401
-        word = ir.IntType(64)
-        kind = ir.FunctionType(word, [word, word]).as_pointer()
-        return builder.call(builder.inttoptr(args[0], kind), [args[1], args[2]])
-
-    return types.int64(types.int64, types.int64, types.int64), generate
-
-
-_words: Any = intrinsic(_as_words)
-_bytes: Any = intrinsic(_as_bytes)
-_call: Any = intrinsic(_as_call)
-
 # Words of rd_kafka_message_t, 8 bytes each: err (low half of the first), topic, partition
 # (low half), payload, length, key, key length, offset, private.
-_ERR, _PAYLOAD, _LENGTH, _OFFSET, _WORDS = 0, 3, 4, 7, 9
+_ERR, _PAYLOAD, _LENGTH, _KEY, _KEY_LENGTH, _OFFSET, _WORDS = 0, 3, 4, 5, 6, 7, 9
 _LOW_HALF = 0xFFFFFFFF
 
 
@@ -173,7 +117,7 @@ def _drain(
     size = 0
     records = 0
     for i in range(n):
-        words = carray(_words(messages[i]), (_WORDS,))
+        words = carray(words_at(messages[i]), (_WORDS,))
         if words[_ERR] & _LOW_HALF == 0:
             records += 1
             size += words[_LENGTH]
@@ -188,17 +132,17 @@ def _drain(
     e = 0
     end = 0
     for i in range(n):
-        words = carray(_words(messages[i]), (_WORDS,))
+        words = carray(words_at(messages[i]), (_WORDS,))
         if words[_ERR] & _LOW_HALF == 0:
             length = words[_LENGTH]
             valid[r] = words[_PAYLOAD] != 0
             if valid[r] and length > 0:
-                payload = carray(_bytes(words[_PAYLOAD]), (length,))
+                payload = carray(bytes_at(words[_PAYLOAD]), (length,))
                 for at in range(length):
                     data[end + at] = payload[at]
                 end += length
             offsets[r] = words[_OFFSET]
-            stamps[r] = _call(timestamp_function, messages[i], scratch)
+            stamps[r] = call_2(timestamp_function, messages[i], scratch)
             r += 1
             ends[r] = end
         else:
@@ -206,8 +150,45 @@ def _drain(
             events[e] = code - (_LOW_HALF + 1) if code > _LOW_HALF // 2 else code
             events[e + 1] = words[_OFFSET]
             e += 2
-        _call(destroy_function, messages[i], 0)
+        call_2(destroy_function, messages[i], 0)
     return offsets, stamps, ends, data, valid, events
+
+
+@njit(cache=True)
+def _keys(
+    messages: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Copy out the keys of a batch, before its messages are let go of.
+
+    Returns:
+        Ends of keys (one more), key bytes and validity of the records.
+    """
+    size = 0
+    records = 0
+    for i in range(n):
+        words = carray(words_at(messages[i]), (_WORDS,))
+        if words[_ERR] & _LOW_HALF == 0:
+            records += 1
+            size += words[_KEY_LENGTH]
+    ends = np.empty(records + 1, np.int32)
+    data = np.empty(size, np.uint8)
+    valid = np.empty(records, np.bool_)
+    ends[0] = 0
+    r = 0
+    end = 0
+    for i in range(n):
+        words = carray(words_at(messages[i]), (_WORDS,))
+        if words[_ERR] & _LOW_HALF == 0:
+            length = words[_KEY_LENGTH]
+            valid[r] = words[_KEY] != 0
+            if valid[r] and length > 0:
+                key = carray(bytes_at(words[_KEY]), (length,))
+                for at in range(length):
+                    data[end + at] = key[at]
+                end += length
+            r += 1
+            ends[r] = end
+    return ends, data, valid
 
 
 class NativeConsumer:
@@ -217,14 +198,18 @@ class NativeConsumer:
         config: librdkafka settings.
         topic: topic name.
         partition: partition number.
+        with_keys: whether to bring the records' keys too.
 
     Raises:
         ClientError: A setting is refused, or `group.id` is missing.
     """
 
-    def __init__(self, config: Config, topic: str, partition: int) -> None:
+    def __init__(
+        self, config: Config, topic: str, partition: int, *, with_keys: bool = False
+    ) -> None:
         if _LIBRARY is None:
             raise ClientError("librdkafka 2.x was not found beside confluent-kafka")
+        self._with_keys = with_keys
         self._lib = _LIBRARY
         self._topic = topic.encode()
         self._partition = partition
@@ -246,8 +231,8 @@ class NativeConsumer:
             raise ClientError("A consumer needs a group.id")
         self._messages = np.empty(0, np.int64)
         self._scratch = ctypes.c_int64()
-        self._timestamp = _address(self._lib.rd_kafka_message_timestamp)
-        self._destroy = _address(self._lib.rd_kafka_message_destroy)
+        self._timestamp = address_of(self._lib.rd_kafka_message_timestamp)
+        self._destroy = address_of(self._lib.rd_kafka_message_destroy)
 
     def bounds(self, timeout_s: float) -> tuple[int, int]:
         """See `Client`."""
@@ -277,6 +262,7 @@ class NativeConsumer:
         )
         if n <= 0:
             return None, []
+        keys = _binary(*_keys(self._messages, n)) if self._with_keys else None
         offsets, stamps, ends, data, valid, events = _drain(
             self._messages,
             n,
@@ -290,11 +276,7 @@ class NativeConsumer:
         ]
         if not len(offsets):
             return None, errors
-        absent = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-        values = pa.BinaryArray.from_buffers(
-            pa.binary(), len(offsets), [absent, pa.py_buffer(ends), pa.py_buffer(data)]
-        )
-        return Fetched(values, offsets, stamps), errors
+        return Fetched(_binary(ends, data, valid), offsets, stamps, keys), errors
 
     def commit(self, offset: int) -> None:
         """See `Client`."""
@@ -320,7 +302,10 @@ class NativeConsumer:
             raise ClientError(self._lib.rd_kafka_err2str(code).decode())
 
 
-def _address(function: Any) -> int:  # noqa: ANN401  # a ctypes function
-    address = ctypes.cast(function, ctypes.c_void_p).value
-    assert address is not None  # noqa: S101  # it was found when the library was loaded
-    return address
+def _binary(
+    ends: NDArray[np.int32], data: NDArray[np.uint8], valid: NDArray[np.bool_]
+) -> pa.BinaryArray:
+    absent = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.BinaryArray.from_buffers(
+        pa.binary(), len(valid), [absent, pa.py_buffer(ends), pa.py_buffer(data)]
+    )

@@ -27,7 +27,7 @@ from prometheus_client import Counter
 from typing_extensions import override
 
 from schemas import failpoints
-from schemas.stream import NEVER, Codec, Events, Fetched
+from schemas.stream import NEVER, Codec, Decoded, Events, Fetched, KeyedCodec
 from sources import stopping
 from sources.log import Fetcher, Log
 from sources.rejects import Rejects
@@ -94,7 +94,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
     def __init__(
         self,
         log: Log,
-        codec: Codec,
+        codec: Codec | KeyedCodec,
         rule: SourceRule,
         partition: int,
         state: SourceState | None,
@@ -117,6 +117,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         self._start = self._timeline.offset
         self._end = log.end(partition) if rule.stop_at_end else -1
         self._ended = False
+        self._emitted_ms = NEVER  # heard when the partition ended
         self._at_end_since: float | None = None
         self._limit = _LEAST_BATCH
         self._polled_at = 0.0
@@ -186,6 +187,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         if self._fetcher.at_end:
             self._timeline.pass_hole(self._fetcher.position)
         if self._rule.stop_at_end and self._fetcher.position >= self._end:
+            self._emitted_ms = self._hear()
             self._ended = True
             if self._report:
                 self._report(self._partition, self._start, self._end, self._end, 0)
@@ -218,7 +220,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         )
 
     def _events(self, fetched: Fetched) -> Events:
-        decoded = self._codec.decode(fetched.values)
+        decoded = _decode(self._codec, fetched)
         replayed = self._timeline.is_replaying
         read, end = len(fetched.offsets), int(fetched.offsets[-1]) + 1
         self._read.inc(read)
@@ -252,7 +254,11 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             timeline.decide(int(self._clock() * 1000))
         self._fetcher.commit(timeline.reached)
         failpoints.reached("source.after_snapshot")
-        return timeline.snapshot(self._emitted() if self._emitted else timeline.watermark_ms)
+        # Once all have ended, each shard goes on to its own last tick: others are not there.
+        return timeline.snapshot(self._emitted_ms if self._ended else self._hear())
+
+    def _hear(self) -> int:
+        return self._emitted() if self._emitted else self._timeline.watermark_ms
 
     def _is_idle(self) -> bool:
         """Whether the partition has waited long enough at the end of a live log.
@@ -275,6 +281,13 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
     def close(self) -> None:
         self._see(has_more=False)
         self._fetcher.close()
+
+
+def _decode(codec: Codec | KeyedCodec, fetched: Fetched) -> Decoded:
+    if not isinstance(codec, KeyedCodec):
+        return codec.decode(fetched.values)
+    assert fetched.keys is not None  # noqa: S101  # a flow opens its log with what it needs
+    return codec.decode_keyed(fetched.keys, fetched.values)
 
 
 def _next_beat(span_s: float) -> datetime:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bytewax.inputs import FixedPartitionedSource
 from typing_extensions import override
 
-from schemas.stream import Codec, Events
+from schemas.stream import Codec, Events, KeyedCodec
 from sources.log import Log
 from sources.log_partition import LogPartition, SourceRule
 from sources.rejects import AHEAD_OF_LOG
@@ -40,7 +40,7 @@ class LogSource(FixedPartitionedSource[Events, SourceState]):
     def __init__(
         self,
         log: Log,
-        codec: Codec,
+        codec: Codec | KeyedCodec,
         rule: SourceRule,
         report: Callable[[int, int, int, int, int], None] | None = None,
         emitted: Callable[[], int] | None = None,

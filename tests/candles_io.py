@@ -1,17 +1,17 @@
 """Trades into a real topic, candles out of the real sinks, in the oracle's terms."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from schemas.candles import INTERVALS_MS
 from schemas.market_pb2 import Candle, Decimal, Trade
 from schemas.murmur2 import partition_of
-from tests import oracle
+from tests import flow_io, oracle
 from tests.oracle import Rule, T
-from tests.real.flows import FlowProcess
 from tests.real.kafka_client import Kafka
 
 SHARDS = 8
@@ -74,67 +74,30 @@ def settings(kafka: Kafka, topic: str, url: str, **more: str) -> dict[str, str]:
     }
 
 
-def run(
-    directory: Path,
-    env: dict[str, str],
-    *,
-    workers: int = 1,
-    recovery: Path | None = None,
-    timeout_s: float = 120,
-    name: str = "run",
-) -> tuple[int, str]:
-    """Run the flow to its end: exit status and what it printed."""
-    flow = FlowProcess(
-        "dataflows.candles", log=directory / f"{name}.log", env=env, workers=workers,
-        recovery_dir=recovery,
-    )  # fmt: skip
-    try:
-        return flow.wait(timeout_s), flow.output()
-    finally:
-        flow.kill9()
+def run(directory: Path, env: dict[str, str], **more: Any) -> tuple[int, str]:
+    """Run the flow to its end: exit status and what it printed; see `tests.flow_io.run`."""
+    return flow_io.run("dataflows.candles", directory, env, **more)
 
 
-def kafka_rows(kafka: Kafka, topic: str, shards: int = SHARDS) -> list[list[dict]]:
-    """Rows per partition of a candles topic, in order."""
-    del shards
-    out = []
-    for partition in kafka.read(topic):
-        rows = []
-        for record in partition:
-            candle = Candle.FromString(record.value)
-            assert record.key == candle.instrument.encode()
-            assert record.timestamp_ms == candle.close_time_ms
-            row = {
-                field.name.removesuffix("_ms"): getattr(candle, field.name)
-                for field in Candle.DESCRIPTOR.fields
-            }
-            row["interval"] = INTERVALS_MS[row["interval"]]
-            if not row["trade_count"]:
-                for name in row:
-                    if name.endswith("_trade_time"):
-                        row[name] = None
-            row["vwap"] = row["vwap"] or None
-            for name in ("first_trade_seq", "last_trade_seq"):
-                row[name] = row[name] or None
-            rows.append(row)
-        out.append(rows)
+def kafka_rows(
+    kafka: Kafka, topic: str, parse: Callable[[bytes], Any] | None = None
+) -> list[list[dict]]:
+    """Rows per partition of a candles topic, in order; see `tests.flow_io.messages`."""
+    out = flow_io.messages(kafka, topic, Candle, "close_time_ms", parse)
+    for row in (row for rows in out for row in rows):
+        row["interval"] = INTERVALS_MS[row["interval"]]
+        if not row["trade_count"]:
+            row |= {name: None for name in row if name.endswith("_trade_time")}
+        row |= {name: row[name] or None for name in ("vwap", "first_trade_seq", "last_trade_seq")}
     return out
 
 
 def table_rows(url: str) -> dict[tuple[str, int, int], dict]:
     """Rows of the table `candles` by key."""
-    with psycopg.connect(url, row_factory=dict_row) as connection:
-        found = connection.execute("SELECT * FROM candles").fetchall()
-    rows = {}
-    for row in found:
+    rows = flow_io.table(url, "candles")
+    for row in rows:
         row["interval"] = INTERVALS_MS[row["interval"]]
-        for name, value in row.items():
-            if name.endswith("_time") and value is not None:
-                row[name] = round(value.timestamp() * 1000)
-            elif type(value).__name__ == "Decimal":
-                row[name] = oracle.text(value)
-        rows[row["instrument"], row["interval"], row["open_time"]] = row
-    return rows
+    return final([rows])
 
 
 def expected(logs: list[list[T]], rule: Rule, shards: int = SHARDS) -> list[list[dict]]:

@@ -11,14 +11,15 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from dataflows.settings import CandleSettings
-from tests.real.java import KAFKA_POM, REGISTRY_POM, missing
+from tests.real.debezium import Debezium
+from tests.real.java import DEBEZIUM_POM, KAFKA_POM, REGISTRY_POM, missing
 from tests.real.kafka import KafkaBroker
 from tests.real.kafka_client import Kafka
 from tests.real.postgres import PostgresServer
@@ -32,7 +33,7 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if IN_CI else "default")
 
 _FLOW_SETTINGS = {name.upper() for name in CandleSettings.model_fields}
-_POMS = {"kafka": KAFKA_POM, "registry": REGISTRY_POM}
+_POMS = {"kafka": KAFKA_POM, "registry": REGISTRY_POM, "debezium": DEBEZIUM_POM}
 
 _bootstrap = pytest.StashKey[str]()
 _skipped = pytest.StashKey[dict[str, list[str]]]()
@@ -42,7 +43,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_bootstrap] = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     config.stash[_skipped] = {}
     for name in list(os.environ):
-        if name in _FLOW_SETTINGS or name.startswith(("BYTEWAX_", "DERIBIT_", "EWMA_", "MARKET_")):
+        if name in _FLOW_SETTINGS or name.startswith(
+            (
+                "BYTEWAX_",
+                "DERIBIT_",
+                "EWMA_",
+                "INVENTORY_",
+                "MARKET_",
+                "SOURCE_",
+                "STATISTICS_",
+                "VEHICLES_",
+            )
+        ):
             del os.environ[name]
 
 
@@ -160,3 +172,18 @@ def topic(kafka: Kafka, request: pytest.FixtureRequest) -> Iterator[str]:
     yield name
     if not isinstance(kafka, KafkaBroker) or kafka.running:
         kafka.delete_topics(name)
+
+
+@pytest.fixture
+def debezium(kafka: Kafka, tmp_path: Path) -> Iterator[Callable[..., Debezium]]:
+    """Makes connectors that write to `kafka`: arguments of `Debezium` from `url` on."""
+    made: list[Debezium] = []
+
+    def make(url: str, **options: str) -> Debezium:
+        directory = _subdirectory(tmp_path, f"connector-{len(made)}")
+        made.append(Debezium(directory, kafka.bootstrap, url, **options))
+        return made[-1]
+
+    yield make
+    for connector in made:
+        connector.kill()

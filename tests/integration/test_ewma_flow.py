@@ -2,72 +2,35 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
-import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from schemas.market_pb2 import Ewma
 from schemas.murmur2 import partition_of
 from tests import candles_io as io
-from tests import ewma_oracle, oracle
+from tests import ewma_oracle, flow_io
 from tests.oracle import FOREVER, T
-from tests.real.flows import FlowProcess
 from tests.real.kafka_client import Kafka
 
 SHARDS = 8
 
 
-def run(
-    directory: Path,
-    env: dict[str, str],
-    name: str,
-    *,
-    workers: int = 1,
-    recovery: Path | None = None,
-) -> None:
-    flow = FlowProcess(
-        "dataflows.ewma", log=directory / f"{name}.log", env=env, workers=workers,
-        recovery_dir=recovery,
-    )  # fmt: skip
-    try:
-        code = flow.wait(120)
-        assert code == 0, flow.output()
-    finally:
-        flow.kill9()
+def run(directory: Path, env: dict[str, str], name: str, **more: Any) -> None:
+    flow_io.finish("dataflows.ewma", directory, env, name=name, **more)
 
 
 def published(kafka: Kafka, topic: str) -> list[list[dict]]:
     """Rows per partition, in order."""
-    out = []
-    for partition in kafka.read(topic):
-        rows = []
-        for record in partition:
-            message = Ewma.FromString(record.value)
-            assert record.key == message.instrument.encode()
-            assert record.timestamp_ms == message.window_end_ms
-            row = {
-                field.name.removesuffix("_ms"): getattr(message, field.name)
-                for field in Ewma.DESCRIPTOR.fields
-            }
-            rows.append(row | {n: row[n] or None for n in ("alpha", "halflife_s")})
-        out.append(rows)
+    out = flow_io.messages(kafka, topic, Ewma, "window_end_ms")
+    for row in (row for rows in out for row in rows):
+        row |= {name: row[name] or None for name in ("alpha", "halflife_s")}
     return out
 
 
 def stored(url: str) -> dict[tuple[str, int], dict]:
     """Rows of the table by key."""
-    with psycopg.connect(url, row_factory=dict_row) as connection:
-        found = connection.execute("SELECT * FROM ewma").fetchall()
-    rows = {}
-    for row in found:
-        for name, value in row.items():
-            if name.startswith("window_"):
-                row[name] = round(value.timestamp() * 1000)
-            elif type(value).__name__ == "Decimal":
-                row[name] = oracle.text(value)
-        rows[row["instrument"], row["window_start"]] = row
-    return rows
+    return final([flow_io.table(url, "ewma")])
 
 
 def final(rows: list[list[dict]]) -> dict[tuple[str, int], dict]:

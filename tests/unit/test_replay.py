@@ -97,9 +97,21 @@ def test_the_flow_decides_how_far_back_and_never_takes_it_back() -> None:
     assert replayed(restored) == state
     restored.next_batch()
     assert replayed(restored) == state, "in the middle of reading again"
-    emitted[0] = NOW_MS + 10**9  # the flush of a finite run emits beyond the watermark
+    emitted[0] = NOW_MS + 10**9
     read(restored)
     assert replayed(restored).emitted_ms == restored.watermark_ms
+
+
+def test_what_a_finite_run_flushes_does_not_count() -> None:
+    """Each shard then goes on to its own last tick, beyond what others have emitted."""
+    log, emitted = steady(200), [NOW_MS - 100_000]
+    rule = replace(_RULE, stop_at_end=True)
+    source = LogPartition(log, TradeCodec(), rule, 0, None, Clock(), emitted=lambda: emitted[0])
+    while not source._ended:
+        source.next_batch()
+    emitted[0] = NOW_MS - 2_000
+    state = replayed(source)
+    assert (state.start.offset, state.emitted_ms) == (30, NOW_MS - 100_000)
 
 
 def test_a_source_of_several_partitions_must_hear_from_its_flow() -> None:
