@@ -14,7 +14,7 @@ from bytewax.dataflow import Dataflow, Stream
 
 from dataflows.settings import FlowSettings
 from schemas import failpoints
-from schemas.stream import Codec, Events
+from schemas.stream import Codec, Events, KeyedCodec
 from sinks.embedded_postgres import embedded_postgres
 from sources.emitted import Emitted
 from sources.kafka import KafkaLog
@@ -64,6 +64,7 @@ class LogInput:
         settings: checked.
         topic: default input topic.
         simulated: makes the log of an embedded run.
+        with_keys: whether its codec reads the records' keys.
 
     Attributes:
         log: what is read.
@@ -81,8 +82,11 @@ class LogInput:
         settings: FlowSettings,
         topic: str,
         simulated: Callable[[FlowSettings], Simulated] = simulated_market,
+        *,
+        with_keys: bool = False,
     ) -> None:
         self._name = name
+        self._with_keys = with_keys
         self._settings = settings
         self.progress = RunProgress(what=topic, is_finite=settings.stop_at_end)
         failpoints.configure(settings.failpoints)
@@ -100,7 +104,8 @@ class LogInput:
     def _topic(self, topic: str) -> Log:
         settings = self._settings
         group = f"{self._name}-v{settings.flow_version}"
-        return KafkaLog(self.client_config, settings.input_topic or topic, group)
+        name = settings.input_topic or topic
+        return KafkaLog(self.client_config, name, group, with_keys=self._with_keys)
 
     @property
     def definition(self) -> Mapping[str, Any]:
@@ -129,7 +134,7 @@ class LogInput:
         self,
         step_id: str,
         flow: Dataflow,
-        codec: Codec,
+        codec: Codec | KeyedCodec,
         *,
         replay_ms: int = 0,
         emitted: Emitted | None = None,

@@ -19,6 +19,7 @@ __all__ = ["CandleSettings", "FlowSettings", "length_name"]
 _TOPIC = r"^[a-zA-Z0-9._-]{1,230}$"
 _SECRET = (  # each may hold a password
     "database_url",
+    "source_database_url",
     "schema_registry_url",
     "deribit_client_id",
     "deribit_client_secret",

@@ -135,6 +135,7 @@ class Wiring:
         messages: MessageRoute,
         table: Table,
         live_table: Table | None = None,
+        besides: Mapping[str, KafkaRoute] | None = None,
         line: Callable[[Mapping[str, Any]], str] | None = None,
         is_shown: bool = True,
     ) -> None:
@@ -146,6 +147,7 @@ class Wiring:
             messages: how results become Kafka records.
             table: where results go in PostgreSQL.
             live_table: where previews go in PostgreSQL; None for a flow without.
+            besides: further kinds of output, which become Kafka records only.
             line: a result as a line in the terminal; None for candles, which have a display.
             is_shown: whether the terminal shows the results of an embedded run.
 
@@ -160,7 +162,11 @@ class Wiring:
             "late": PostgresRoute(LATE, upsert=False),
             "rejected": PostgresRoute(REJECTED, upsert=False),
         }
-        topics: dict[str, KafkaRoute] = {"results": messages, **self._asides()}
+        topics: dict[str, KafkaRoute] = {
+            "results": messages,
+            **self._asides(),
+            **(besides or {}),
+        }
         self._refuse_a_loop({topic for route in topics.values() for topic in route.topics})
         live = {
             f"{topic}.live": TopicSpec(messages.partitions, _LIVE_TOPIC)
@@ -194,7 +200,10 @@ class Wiring:
                 live_sink = KafkaLiveSink(live_messages.records, client_config)
                 op.output(f"{name}_kafka_live", previews, live_sink)
         if url is not None:
-            op.output(f"{name}_postgres", results, postgres_sink(self.identity, tables, url=url))
+            rows = results
+            if besides:
+                rows = op.filter(f"{name}_rows", results, lambda item: item[1].kind in tables)
+            op.output(f"{name}_postgres", rows, postgres_sink(self.identity, tables, url=url))
             if previews is not None and live_table is not None:
                 op.output(f"{name}_postgres_live", previews, PostgresLiveSink(live_table, url))
         if self._input.is_embedded and is_shown:

@@ -20,20 +20,31 @@ from operators.ordered_scatter import ShardEvents
 from operators.panes import group
 from operators.rolling import RollingRule, RollingShard
 from operators.rolling_candles import PUBLISHED_CANDLE
+from operators.session_table import SessionTable
+from operators.sessions import SessionRule
 from operators.totals import TOTALS
 from operators.tumbling import TumblingShard
 from operators.watermark import effective_ticks
 from operators.window_table import WindowRule
 from schemas.candle_codec import CandleCodec
+from schemas.device_events import DeviceEventCodec
+from schemas.device_schemas import WriterSchemas
+from schemas.device_wire import (
+    ALL_DATA_SENT,
+    DATA_RECEIVED,
+    DEVICE_WOKE_UP,
+    write_device_events,
+)
 from schemas.market_pb2 import Candle, Decimal, Trade
 from schemas.sales import SaleCodec
-from schemas.stream import NEVER, Codec, Events
+from schemas.stream import NEVER, Codec, Decoded, Events
 from schemas.trades import TradeCodec
 
 __all__ = [
     "compile_candles",
     "compile_ewma",
     "compile_kernels",
+    "compile_sessions",
     "compile_statistics",
     "compile_totals",
 ]
@@ -47,6 +58,7 @@ def compile_kernels() -> None:
     compile_statistics()
     compile_ewma()
     compile_totals()
+    compile_sessions()
 
 
 def compile_candles() -> None:
@@ -70,19 +82,22 @@ def compile_statistics() -> None:
 
 def compile_ewma() -> None:
     """The reorder buffer and the averages."""
-    events = _trades()
-    item = ShardEvents(
-        0,
-        0,
-        events.watermark_after_ms,
-        events.key_names,
-        events.key_codes.astype(np.int64),
-        events.event_time_ms,
-        events.offsets,
-        events.columns,
-        ended=False,
-    )
-    OrderedShard(Ewma(EwmaRule()), 1, 1_000, None).on_batch([item])
+    OrderedShard(Ewma(EwmaRule()), 1, 1_000, None).on_batch([_shard_events(_trades())])
+
+
+def compile_sessions() -> None:
+    """Device events, the reorder buffer and the sessions."""
+    n = len(_TIMES_MS)
+    kinds = np.resize(np.array([DEVICE_WOKE_UP, DATA_RECEIVED, ALL_DATA_SENT], np.uint8), n)
+    times_ms, sensor = np.array(_TIMES_MS, np.int64), np.zeros(n, np.int64)
+    values = write_device_events(kinds, sensor, np.ones(n), times_ms, [b"A"])
+    codec = DeviceEventCodec(WriterSchemas(lambda _: None))
+    codec.decode_keyed(values, values)  # none of them carries a header
+    decoded = DeviceEventCodec().decode_keyed(pa.array([b"A"] * n, pa.binary()), values)
+    item = replace(_shard_events(_batch(values, decoded)), values=values)
+    shard = OrderedShard(SessionRule(), 1, 1_000, None, SessionTable)
+    shard.on_batch([item, replace(item, watermark_ms=120_000, ended=True)])
+    shard.snapshot()
 
 
 def compile_totals() -> None:
@@ -110,8 +125,25 @@ def _partials(events: Events, aggregate: Aggregate = CANDLE) -> PanePartials:
     return PanePartials(0, 0, events.watermark_after_ms, ["A"], partials, ended=False)
 
 
+def _shard_events(events: Events) -> ShardEvents:
+    return ShardEvents(
+        0,
+        0,
+        events.watermark_after_ms,
+        events.key_names,
+        events.key_codes.astype(np.int64),
+        events.event_time_ms,
+        events.offsets,
+        events.columns,
+        ended=False,
+    )
+
+
 def _events(values: pa.BinaryArray, codec: Codec) -> Events:
-    decoded = codec.decode(values)
+    return _batch(values, codec.decode(values))
+
+
+def _batch(values: pa.BinaryArray, decoded: Decoded) -> Events:
     newest = np.maximum.accumulate(np.concatenate(([NEVER], decoded.event_time_ms)))
     return Events(
         0,

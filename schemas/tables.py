@@ -32,6 +32,7 @@ __all__ = [
     "PROGRESS",
     "REJECTED",
     "REJECTED_SCHEMA",
+    "SESSIONS",
     "STATISTICS_24H",
     "TRADES",
     "VEHICLES",
@@ -141,6 +142,20 @@ EWMA = Table(
     _figure("last_price"),
     Column("revision", Integer, nullable=False),
     comment="Exponentially weighted averages of prices, as of the end of each period.",
+)
+
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    Column("device", Text, primary_key=True),
+    Column("session_id", Text, primary_key=True),
+    _time("started_at", nullable=False),
+    _time("ended_at", nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("event_count", BigInteger, nullable=False),
+    Column("sensors", JSONB, nullable=False, comment="count, min, max, mean and last by name"),
+    Column("revision", Integer, nullable=False),
+    comment="Sessions of devices that have ended.",
 )
 
 LATE = Table(

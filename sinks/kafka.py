@@ -15,7 +15,14 @@ from sinks.kafka_records import KafkaRecord, KafkaRoute
 from sinks.kafka_topics import ClientConfig, TopicSpec, create_topics, existing_topics
 from sinks.kafka_transactions import KafkaCommitter
 
-__all__ = ["KafkaRecord", "KafkaRoute", "TopicSpec", "kafka_sink", "prepare_kafka"]
+__all__ = [
+    "KafkaRecord",
+    "KafkaRoute",
+    "TopicSpec",
+    "has_kafka_output",
+    "kafka_sink",
+    "prepare_kafka",
+]
 
 
 def kafka_sink(
@@ -77,3 +84,17 @@ def prepare_kafka(
         )
         check_fingerprint(identity, stored.fingerprint)
     create_topics(client_config, topics)
+
+
+def has_kafka_output(
+    identity: FlowIdentity,
+    *,
+    client_config: ClientConfig,
+    progress_topic: str,
+    partitions: int = 2,
+) -> bool:
+    """Whether this version of the flow has ever written; arguments as of `prepare_kafka`."""
+    stored = read_progress(
+        client_config, progress_topic, range(partitions), identity.version, decided=False
+    )
+    return stored.fingerprint is not None

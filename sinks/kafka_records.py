@@ -7,7 +7,7 @@ few rows costs as much as hundreds.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow as pa
 from schemas.stream import Output
 from sinks.kafka_topics import TopicSpec
 
-__all__ = ["Headers", "KafkaRecord", "KafkaRoute", "records_by_partition"]
+__all__ = ["Headers", "KafkaRecord", "KafkaRoute", "SpreadingRoute", "records_by_partition"]
 
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -58,6 +58,15 @@ class KafkaRoute(Protocol):
         ...
 
 
+@runtime_checkable
+class SpreadingRoute(KafkaRoute, Protocol):
+    """A route whose rows of one lane go to several partitions."""
+
+    def partitions_of(self, rows: pa.RecordBatch) -> Iterable[int]:
+        """Partition number of each row: a pure function of the row."""
+        ...
+
+
 def records_by_partition(
     outputs: Iterable[Output], routes: Mapping[str, KafkaRoute]
 ) -> Iterator[tuple[int, KafkaRecord]]:
@@ -75,8 +84,11 @@ def records_by_partition(
         rows = pa.Table.from_batches([item.rows for item in items]).combine_chunks()
         # One batch, but for values beyond what one array can hold.
         for batch in rows.to_batches():
-            records = routes[kind].records(batch)
-            yield from zip(islice(numbers, batch.num_rows), records, strict=True)
+            route = routes[kind]
+            own: Iterable[int] = islice(numbers, batch.num_rows)
+            if isinstance(route, SpreadingRoute):
+                own = route.partitions_of(batch)
+            yield from zip(own, route.records(batch), strict=True)
 
 
 def _partitions(items: Sequence[Output]) -> list[int]:

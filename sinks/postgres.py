@@ -18,10 +18,10 @@ from schemas.tables import FLOWS, PROGRESS, WRITERS
 from sinks.fingerprint import check_fingerprint
 from sinks.group_commit import ExactlyOnceSink
 from sinks.postgres_connection import reachable, reason_of
-from sinks.postgres_transactions import PostgresCommitter
+from sinks.postgres_transactions import SELECT_FINGERPRINT, PostgresCommitter
 from sinks.staging import StagedTable
 
-__all__ = ["PostgresRoute", "postgres_sink", "prepare_postgres"]
+__all__ = ["PostgresRoute", "has_postgres_output", "postgres_sink", "prepare_postgres"]
 
 _REVISION = "revision"
 _LOCK = zlib.crc32(b"sinks.postgres.prepare_postgres")
@@ -107,6 +107,13 @@ def prepare_postgres(
             f"The tables of flow {identity.name} cannot be prepared ({reason})",
             "Let the flow's user create tables, or create them beforehand.",
         ) from error
+
+
+def has_postgres_output(identity: FlowIdentity, *, url: str) -> bool:
+    """Whether this version of the flow has ever written; after `prepare_postgres`."""
+    own = {"own_flow": identity.name, "own_version": identity.version}
+    with reachable(url) as connection:
+        return connection.execute(SELECT_FINGERPRINT, own).fetchone() is not None
 
 
 def _check(connection: Connection, identity: FlowIdentity, tables: Sequence[Table]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from sinks.kafka_columns import ColumnRecords
 from sinks.kafka_records import KafkaRecord
 from sinks.kafka_topics import TopicSpec
 
@@ -51,6 +52,17 @@ class MessageRoute:
     def topics(self) -> Mapping[str, TopicSpec]:
         """The topics, kept for ever unless their owner decides otherwise."""
         return dict.fromkeys(self.topic_of.values(), result_topic(self.partitions))
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether all records go to one topic."""
+        return self.topic_by is None
+
+    def columns(self, rows: pa.RecordBatch) -> ColumnRecords:
+        """What `records` gives, where there is only one topic."""
+        (topic,) = self.topic_of.values()
+        times = rows[self.time].view(pa.int64()).to_numpy()
+        return ColumnRecords(topic, rows[self.key], self.encode(rows), times)
 
     def records(self, rows: pa.RecordBatch) -> Iterator[KafkaRecord]:
         """One record per row."""

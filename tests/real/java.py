@@ -20,10 +20,11 @@ from pathlib import Path
 
 from tests.real.process import StartError
 
-__all__ = ["CACHE_DIR", "KAFKA_POM", "REGISTRY_POM", "fetch", "java", "missing"]
+__all__ = ["CACHE_DIR", "DEBEZIUM_POM", "KAFKA_POM", "REGISTRY_POM", "fetch", "java", "missing"]
 
 CACHE_DIR = Path(__file__).parents[2] / ".cache" / "java"
 KAFKA_POM = Path(__file__).with_name("pom.xml")
+DEBEZIUM_POM = Path(__file__).with_name("debezium-pom.xml")
 REGISTRY_POM = Path(__file__).with_name("registry-pom.xml")
 
 _OLDEST_JAVA = 17  # what Kafka 4 brokers need

@@ -8,8 +8,10 @@ import pytest
 from dataflows.deribit_settings import DeribitSettings
 from dataflows.ewma_settings import EwmaSettings
 from dataflows.sellers_settings import SellersSettings
+from dataflows.sessions_settings import SessionsSettings
 from dataflows.settings import CandleSettings, FlowSettings
 from dataflows.statistics_settings import StatisticsSettings
+from dataflows.vehicles_settings import VehiclesSettings
 
 SETTINGS = (  # as in the page
     FlowSettings,
@@ -18,6 +20,8 @@ SETTINGS = (  # as in the page
     EwmaSettings,
     StatisticsSettings,
     SellersSettings,
+    SessionsSettings,
+    VehiclesSettings,
 )
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,214 @@
+"""What lies between the picture of the flow `vehicles` and the world: which source, which sinks.
+
+With `KAFKA_BOOTSTRAP_SERVERS` it writes Kafka and, unless switched off, PostgreSQL; without,
+PostgreSQL and the terminal. Sinks are prepared before the source, which must know whether
+anything was ever written. Without any setting it captures an embedded PostgreSQL in which a
+simulated inventory lives, a server apart from that of the results.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import bytewax.operators as op
+import pyarrow as pa
+from bytewax.inputs import FixedPartitionedSource
+from bytewax.operators import KeyedStream
+from sqlalchemy import Table
+
+from dataflows.line_console import LineConsoleSink
+from dataflows.vehicles_settings import VehiclesSettings
+from schemas import failpoints
+from schemas.stream import FlowIdentity, Output
+from schemas.tables import REJECTED
+from schemas.transactions import Captured
+from schemas.vehicles import CAPTURED, change_line
+from sinks.embedded_postgres import embedded_postgres, embedded_psql
+from sinks.kafka import KafkaRoute, TopicSpec, has_kafka_output, kafka_sink, prepare_kafka
+from sinks.postgres import PostgresRoute, has_postgres_output, postgres_sink, prepare_postgres
+from sinks.routes import AsideRoute
+from sinks.spread_route import SpreadRoute
+from sources import stopping
+from sources.debezium import DebeziumPlace, DebeziumSource
+from sources.inventory_driver import InventoryDriver
+from sources.slot import SlotSource
+from sources.slot_setup import SlotPlace, prepare_source
+
+__all__ = ["VehiclesWiring"]
+
+_REJECTED_HEADERS = ("topic", "partition", "offset", "reason")
+_INVENTORY_SERVER = {"wal_level": "logical"}
+
+
+class VehiclesWiring:
+    """The flow's connections.
+
+    Args:
+        name: of the flow.
+        settings: checked.
+
+    Attributes:
+        identity: whose progress it is.
+    """
+
+    def __init__(self, name: str, settings: VehiclesSettings) -> None:
+        self._settings = settings
+        failpoints.configure(settings.failpoints)
+        if settings.metrics_port is not None:
+            # Bytewax serves Python's Prometheus registry beside its own metrics.
+            os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
+            os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(settings.metrics_port)
+        self._debezium = DebeziumPlace(
+            {"bootstrap.servers": settings.kafka_bootstrap_servers or ""},
+            settings.vehicles_topic_prefix,
+            CAPTURED,
+            settings.schema_registry_url if settings.vehicles_format == "avro" else None,
+        )
+        source = (
+            {"source": "debezium", "topic_prefix": settings.vehicles_topic_prefix}
+            if settings.captures_topics
+            else {"source": "slot", "slot": settings.slot}
+        )
+        self.identity = FlowIdentity(
+            name,
+            settings.flow_version,
+            {
+                **source,
+                "shards": settings.shards,
+                "wire_format": "confluent" if settings.schema_registry_url else "none",
+            },
+        )
+        self._tables: dict[str, PostgresRoute] = {}
+        self._topics: dict[str, KafkaRoute] = {}
+        self._database: str | None = None
+
+    @property
+    def flow_id(self) -> str:
+        """Whose state it is in a recovery store.
+
+        A flow that writes no table has a state of its own: were it shared, a table that is
+        switched on again would begin where the flow is, with a hole before.
+        """
+        suffix = "-without-tables" if self._settings.database_url == "off" else ""
+        return self.identity.flow_id + suffix
+
+    def prepare(
+        self, encode: Callable[[pa.RecordBatch], pa.BinaryArray], table: Table
+    ) -> "FixedPartitionedSource[Captured, Any]":
+        """Check and prepare outputs and source; the source.
+
+        Args:
+            encode: rows to messages.
+            table: where the current state goes in PostgreSQL.
+
+        Raises:
+            FlowError: Something cannot be reached, or holds what does not belong to these
+                settings.
+        """
+        settings = self._settings
+        has_output = False
+        self._tables = {
+            "results": PostgresRoute(table, upsert=True),
+            "rejected": PostgresRoute(REJECTED, upsert=False),
+        }
+        if settings.database_url != "off":
+            data_dir = settings.data_dir / "postgres"
+            self._database = settings.database_url or embedded_postgres(data_dir)
+            prepare_postgres(self.identity, self._tables, url=self._database)
+            has_output = has_postgres_output(self.identity, url=self._database)
+        if settings.captures_topics:
+            self._debezium.check()
+        if settings.kafka_bootstrap_servers is not None:
+            partitions = len(self._debezium.topics) if settings.captures_topics else 1
+            self._topics = {
+                "results": SpreadRoute(
+                    settings.topic, "vehicle_uuid", "changed_at", encode, settings.shards
+                ),
+                "rejected": AsideRoute(
+                    f"{settings.topic}.rejected",
+                    partitions,
+                    "record_time",
+                    headers=_REJECTED_HEADERS,
+                ),
+            }
+            client, progress = self._client, self._progress_topic
+            # The connector makes a topic with its first record: it may still be missing.
+            inputs = self._debezium.topics if settings.captures_topics else []
+            prepare_kafka(
+                self.identity,
+                self._topics,
+                client_config=client,
+                progress_topic=progress,
+                other_topics=dict.fromkeys(inputs, TopicSpec(1)),
+            )
+            has_output |= has_kafka_output(
+                self.identity, client_config=client, progress_topic=progress
+            )
+        if settings.captures_topics:
+            return DebeziumSource(
+                self.identity.name,
+                self._debezium,
+                group=self.flow_id,
+                stop_at_end=settings.stop_at_end,
+            )
+        place = SlotPlace(
+            settings.source_database_url or self._inventory(),
+            settings.slot,
+            settings.vehicles_publication,
+            CAPTURED,
+        )
+        prepare_source(place)
+        return SlotSource(
+            self.identity.name, place, has_output=has_output, stop_at_end=settings.stop_at_end
+        )
+
+    def output(self, results: KeyedStream[Output]) -> None:
+        """Write changes and rejected records once.
+
+        Args:
+            results: items by lane.
+        """
+        if self._topics:
+            sink = kafka_sink(
+                self.identity,
+                self._topics,
+                client_config=self._client,
+                progress_topic=self._progress_topic,
+            )
+            op.output("kafka", results, sink)
+        else:
+            psql = "psql" if self._settings.database_url else str(embedded_psql())
+            shown = op.filter_map("shown", results, _result_rows)
+            console = LineConsoleSink(
+                change_line, "vehicles", self._database, noun="changes", psql=psql
+            )
+            op.output("terminal", shown, console)
+        if self._database is not None:
+            sink = postgres_sink(self.identity, self._tables, url=self._database)
+            op.output("postgres", results, sink)
+
+    @property
+    def _client(self) -> dict[str, str | int]:
+        return {"bootstrap.servers": self._settings.kafka_bootstrap_servers or ""}
+
+    @property
+    def _progress_topic(self) -> str:
+        return f"{self._settings.topic}.progress"
+
+    def _inventory(self) -> str:
+        """An embedded source with an application at work."""
+        settings = self._settings
+        url = embedded_postgres(settings.data_dir / "inventory", _INVENTORY_SERVER)
+        driver = InventoryDriver(
+            url,
+            seed=settings.inventory_seed,
+            rate=settings.inventory_rate,
+            size=settings.inventory_size,
+        )
+        driver.start(stopping.requested)
+        return url
+
+
+def _result_rows(item: tuple[str, Output]) -> pa.RecordBatch | None:
+    output = item[1]
+    return output.rows if output.kind == "results" else None

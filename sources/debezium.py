@@ -1,0 +1,271 @@
+"""The Bytewax source of Debezium's topics: whole transactions, in order of their commits.
+
+It reads the topic of each table and the transaction topic, `<prefix>.transaction`, side by side;
+`sources.debezium_merge` puts them together. One permanent partition, since transactions have one
+order. Its snapshot is the next offset of each topic and what waits for the rest of its
+transaction, so no record is read twice.
+
+Contract: as of `sources.debezium_merge`; rejected records leave by topic and offset, as they lie.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from prometheus_client import Counter
+from typing_extensions import override
+
+from schemas import failpoints
+from schemas.errors import FlowError
+from schemas.stream import Fetched, Output
+from schemas.tables import REJECTED_SCHEMA
+from schemas.transactions import Captured, CapturedTable
+from sources import stopping
+from sources.debezium_merge import Merge, MergeState
+from sources.debezium_records import (
+    AvroValues,
+    End,
+    Event,
+    Rejected,
+    as_json,
+    decode_end,
+    decode_event,
+)
+from sources.kafka import KafkaFetcher, KafkaLog
+
+__all__ = ["DebeziumPartition", "DebeziumPlace", "DebeziumSource", "DebeziumState"]
+
+_RECORDS = 2_000
+_BUSY = timedelta(milliseconds=4)
+_QUIET = timedelta(milliseconds=12)
+_QUIET_S = 1.0
+_ASK_S = 0.25
+_TIMEOUT_S = 10.0
+
+_EVENTS = Counter("tidemark_debezium_records", "Records read.", ["topic"])
+_REJECTED = Counter("tidemark_debezium_rejected", "Records rejected.", ["topic", "reason"])
+
+
+class DebeziumPlace(NamedTuple):
+    """What to read.
+
+    Attributes:
+        config: librdkafka settings.
+        prefix: `topic.prefix` of the connector.
+        tables: what to capture, by name; in schema `public`.
+        registry_url: of Avro values; None for JSON.
+    """
+
+    config: Mapping[str, str | int]
+    prefix: str
+    tables: Mapping[str, CapturedTable]
+    registry_url: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The tables as the markers name them."""
+        return [f"public.{name}" for name in self.tables]
+
+    @property
+    def topics(self) -> list[str]:
+        """Topics of the tables, then the transaction topic."""
+        return [*(f"{self.prefix}.{name}" for name in self.names), f"{self.prefix}.transaction"]
+
+    def check(self) -> None:
+        """See that no topic has several partitions.
+
+        Raises:
+            FlowError: One has, or no broker answers.
+        """
+        try:
+            found = AdminClient({**self.config, "log_level": 0}).list_topics(timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            raise FlowError(
+                "No Kafka broker answers at KAFKA_BOOTSTRAP_SERVERS="
+                f"{self.config['bootstrap.servers']} ({error.args[0].str()})",
+                "Start the broker or correct the address, then start again.",
+            ) from error
+        for name in self.topics:
+            if name in found.topics and len(found.topics[name].partitions) > 1:
+                raise FlowError(
+                    f"Topic {name} has {len(found.topics[name].partitions)} partitions, and the "
+                    "order of transactions is known only within one",
+                    "Let the connector write topics of one partition "
+                    "(topic.creation.default.partitions=1), with another topic.prefix.",
+                )
+
+
+class DebeziumState(NamedTuple):
+    """Snapshot: the next offset of each topic, and what waits."""
+
+    offsets: tuple[int, ...]
+    merge: MergeState
+
+
+class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
+    """The one partition; see the module.
+
+    Args:
+        flow: name, for dead letters.
+        place: what to read; its topics exist.
+        state: where to go on; None to read from the start.
+        group: consumer group that lag tools see.
+        stop_at_end: end where the topics end at start.
+        clock_s: a monotonic clock in seconds.
+
+    Raises:
+        FlowError: A topic cannot be read, or does not hold what the state needs.
+    """
+
+    def __init__(
+        self,
+        flow: str,
+        place: DebeziumPlace,
+        state: DebeziumState | None,
+        *,
+        group: str,
+        stop_at_end: bool = False,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._flow = flow
+        self._place = place
+        self._clock_s = clock_s
+        self._tables = list(place.tables.values())
+        self._values = as_json if place.registry_url is None else AvroValues(place.registry_url)
+        self._merge = Merge(place.names, state.merge if state else None)
+        self._logs = [KafkaLog(place.config, topic, group) for topic in place.topics]
+        offsets = state.offsets if state else (None,) * len(self._logs)
+        self._fetchers: list[KafkaFetcher] = [
+            log.open(0, offset) for log, offset in zip(self._logs, offsets, strict=True)
+        ]
+        self._ends = [log.end(0) for log in self._logs] if stop_at_end else None
+        self._counters = [_EVENTS.labels(topic) for topic in place.topics]
+        self._awake: datetime | None = None
+        self._active_s = clock_s()
+        self._asked_s = [-_ASK_S] * len(self._logs)
+
+    @override
+    def next_batch(self) -> list[Captured]:
+        if stopping.requested():
+            raise StopIteration
+        rejected: list[Output] = []
+        most = 0
+        for number, fetcher in enumerate(self._fetchers):
+            is_table = number < len(self._tables)
+            if not (self._merge.wants(number) if is_table else self._merge.wants_ends):
+                continue
+            fetched = fetcher.poll(_RECORDS)
+            if fetched is not None:
+                rejected += self._take(number, fetched)
+                most = max(most, len(fetched.offsets))
+        transactions = self._merge.advance(self._is_read)
+        if self._ends is not None and not (most or transactions) and self._has_ended():
+            raise StopIteration
+        now_s = self._clock_s()
+        if most:
+            self._active_s = now_s
+        quiet = now_s - self._active_s > _QUIET_S
+        self._awake = None if most >= _RECORDS else datetime.now(UTC) + (_QUIET if quiet else _BUSY)
+        return [Captured(transactions, rejected)] if transactions or rejected else []
+
+    def _take(self, number: int, fetched: Fetched) -> list[Output]:
+        """Take records of a topic in; the dead letters among them."""
+        bad: list[tuple[int, str]] = []
+        self._counters[number].inc(len(fetched.offsets))
+        for at, value in enumerate(fetched.values.to_pylist()):
+            if number < len(self._tables):
+                found: Event | End | Rejected | None
+                found = decode_event(value, self._tables[number], self._values)
+            else:
+                found = decode_end(value, self._values)
+            if isinstance(found, Rejected):
+                bad.append((at, found.reason))
+                if found.event is None and number < len(self._tables):
+                    self._merge.take_damage(number)
+                found = found.event
+            if isinstance(found, Event):
+                self._merge.take(number, found)
+            elif found is not None:
+                self._merge.take_end(found)
+        return [self._rejects(number, fetched, bad)] if bad else []
+
+    def _rejects(self, number: int, fetched: Fetched, bad: list[tuple[int, str]]) -> Output:
+        topic, n = self._place.topics[number], len(bad)
+        for _, reason in bad:
+            _REJECTED.labels(topic, reason).inc()
+        at = np.array([index for index, _ in bad])
+        offsets = fetched.offsets[at]
+        columns = [
+            pa.array([self._flow] * n),
+            pa.array([topic] * n),
+            pa.array([0] * n, pa.int32()),
+            pa.array(offsets),
+            pa.array([reason for _, reason in bad]),
+            pa.array(fetched.timestamps_ms[at]).cast(pa.timestamp("ms", tz="UTC")),
+            fetched.values.take(pa.array(at)),
+        ]
+        rows = pa.record_batch(columns, schema=REJECTED_SCHEMA)
+        return Output("rejected", number, offsets, int(offsets[-1]), rows)
+
+    def _is_read(self, number: int) -> bool:
+        """Whether a topic was read to its end; asks the broker, but not all the time."""
+        now_s = self._clock_s()
+        if now_s - self._asked_s[number] < _ASK_S:
+            return False
+        self._asked_s[number] = now_s
+        return self._fetchers[number].position >= self._logs[number].end(0)
+
+    def _has_ended(self) -> bool:
+        ends = self._ends or []
+        return all(f.position >= end for f, end in zip(self._fetchers, ends, strict=True))
+
+    @override
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    @override
+    def snapshot(self) -> DebeziumState:
+        failpoints.reached("debezium.before_snapshot")
+        offsets = tuple(fetcher.position for fetcher in self._fetchers)
+        for fetcher, offset in zip(self._fetchers, offsets, strict=True):
+            fetcher.commit(offset)
+        return DebeziumState(offsets, self._merge.snapshot())
+
+    @override
+    def close(self) -> None:
+        for fetcher in self._fetchers:
+            fetcher.close()
+
+
+class DebeziumSource(FixedPartitionedSource[Captured, DebeziumState]):
+    """Bytewax source; takes the arguments of `DebeziumPartition`."""
+
+    def __init__(
+        self, flow: str, place: DebeziumPlace, *, group: str, stop_at_end: bool = False
+    ) -> None:
+        self._flow = flow
+        self._place = place
+        self._group = group
+        self._stop_at_end = stop_at_end
+
+    @override
+    def list_parts(self) -> list[str]:
+        return ["00000"]
+
+    @override
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: DebeziumState | None
+    ) -> DebeziumPartition:
+        return DebeziumPartition(
+            self._flow,
+            self._place,
+            resume_state,
+            group=self._group,
+            stop_at_end=self._stop_at_end,
+        )

@@ -1,0 +1,270 @@
+"""The Bytewax source of a PostgreSQL logical slot: whole transactions, in order of commit.
+
+One permanent partition, since a slot has one order. Its snapshot is how far it has come; after a
+crash the server sends everything after that again.
+
+Contract.
+* The slot forgets a transaction only after a snapshot that holds what came of it is durable:
+  `snapshot` notes how far it is, and the next `next_batch`, which Bytewax calls when the snapshot
+  is stored, tells the server.
+* A slot can be read once, so its first snapshot of the tables cannot be read again either. It is
+  kept in the state until it is durable there, and handed on only then; so a crash at any moment
+  repeats it to the byte. Until then the flow publishes nothing, which takes the time of one
+  recovery interval.
+* An outage of the source is waited out for a minute; the same transactions follow after it.
+
+The streaming protocol is used rather than peeking at the slot with SQL: a peek decodes anew all
+that is not yet forgotten, cannot get past it, and would have to be asked again and again.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from prometheus_client import Counter
+from typing_extensions import override
+
+from schemas import failpoints
+from schemas.errors import FlowError
+from schemas.stream import Output
+from schemas.tables import REJECTED_SCHEMA
+from schemas.transactions import Captured, Transaction
+from sources import stopping
+from sources.pgoutput import Decoded, PgOutput
+from sources.replication import ReplicationStream
+from sources.slot_setup import SlotPlace, check_slot, create_slot, end_of_log, explained
+
+__all__ = ["SlotPartition", "SlotSource", "SlotState"]
+
+_MESSAGES = 4_000
+_BUSY = timedelta(milliseconds=4)
+_QUIET = timedelta(milliseconds=12)
+_QUIET_S = 1.0
+_OUTAGE_S = 60.0
+_AGAIN_S = 0.5
+_ASK_S = 5.0
+
+_CHANGES = Counter("tidemark_slot_changes", "Row changes read from a slot.", ["slot"])
+_REJECTED = Counter("tidemark_slot_rejected", "Changes that cannot be used.", ["slot", "reason"])
+
+
+class SlotState(NamedTuple):
+    """Snapshot of the partition.
+
+    Attributes:
+        lsn: everything that was committed up to here was handed on.
+        first: the rows of the tables, while they wait to be handed on.
+    """
+
+    lsn: int
+    first: Transaction | None
+
+
+class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
+    """The one partition; see the module.
+
+    Args:
+        flow: name, for dead letters.
+        place: where to capture.
+        state: where to go on; None to begin with a snapshot of the tables.
+        has_output: whether the flow has ever written anything.
+        stop_at_end: end at the place the source's log had reached at start.
+        clock_s: a monotonic clock in seconds.
+
+    Raises:
+        FlowError: The slot cannot go on from the state, or another process reads it.
+    """
+
+    def __init__(
+        self,
+        flow: str,
+        place: SlotPlace,
+        state: SlotState | None,
+        *,
+        has_output: bool = False,
+        stop_at_end: bool = False,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._flow = flow
+        self._place = place
+        self._clock_s = clock_s
+        self._read = _CHANGES.labels(place.slot)
+        self._stream: ReplicationStream | None = None
+        self._is_durable = state is not None
+        try:
+            with explained():
+                state = self._open(state, has_output=has_output)
+                self._end = self._end_now() if stop_at_end else None
+        except BaseException:
+            self.close()
+            raise
+        self._lsn, self._first = state
+        self._noted: int | None = None
+        self._lost_s: float | None = None
+        self._awake: datetime | None = None
+        self._active_s = self._asked_s = clock_s()
+
+    @override
+    def next_batch(self) -> list[Captured]:
+        if stopping.requested():
+            raise StopIteration
+        try:
+            return self._batch()
+        except psycopg.Error as error:
+            self._on_loss(error)
+            return []
+
+    def _batch(self) -> list[Captured]:
+        if self._stream is None:
+            self._resume(self._lsn)
+        stream = self._stream
+        if stream is None:
+            raise psycopg.OperationalError("not connected")
+        if self._noted is not None:
+            stream.confirm(self._noted, ask=True)
+            self._noted = None
+        if self._first is not None:
+            return self._hand_on_first()
+        messages = stream.read(_MESSAGES)
+        self._lost_s = None
+        decoded = [
+            one for lsn, data in messages if (one := self._decoder.take(lsn, data)) is not None
+        ]
+        self._lsn = max([self._lsn, stream.sent_lsn, *(one.transaction.lsn for one in decoded)])
+        self._rest(stream, is_full=len(messages) >= _MESSAGES, is_empty=not messages)
+        return [self._captured(decoded)] if decoded else []
+
+    def _hand_on_first(self) -> list[Captured]:
+        first = self._first
+        if first is None or not self._is_durable:
+            self._awake = datetime.now(UTC) + _QUIET
+            return []
+        self._first = None
+        failpoints.reached("slot.first_handed_on")
+        return [Captured([first], [])]
+
+    def _rest(self, stream: ReplicationStream, *, is_full: bool, is_empty: bool) -> None:
+        """When to be called again: at once while there is more, rarely when nothing comes."""
+        now_s = self._clock_s()
+        if not is_empty:
+            self._active_s = now_s
+        elif self._end is not None and self._lsn >= self._end:
+            raise StopIteration
+        ask_s = 0.05 if self._end is not None else _ASK_S
+        if is_empty and now_s - self._asked_s > ask_s:
+            self._asked_s = now_s
+            stream.confirm(0, ask=True)
+        quiet = now_s - self._active_s > _QUIET_S
+        self._awake = None if is_full else datetime.now(UTC) + (_QUIET if quiet else _BUSY)
+
+    def _captured(self, decoded: list[Decoded]) -> Captured:
+        transactions = [one.transaction for one in decoded]
+        self._read.inc(sum(len(transaction.changes) for transaction in transactions))
+        return Captured(transactions, self._rejects(decoded))
+
+    def _rejects(self, decoded: list[Decoded]) -> list[Output]:
+        """Dead letters at the position of their transactions; the change's own is `offset`."""
+        rows = [(one.transaction, bad) for one in decoded for bad in one.rejected]
+        if not rows:
+            return []
+        for _, bad in rows:
+            _REJECTED.labels(self._place.slot, bad.reason).inc()
+        n = len(rows)
+        columns = [
+            pa.array([self._flow] * n),
+            pa.array([self._place.slot] * n),
+            pa.array([0] * n, pa.int32()),
+            pa.array([bad.lsn for _, bad in rows]),
+            pa.array([bad.reason for _, bad in rows]),
+            pa.array([t.committed_us // 1000 for t, _ in rows], pa.timestamp("ms", tz="UTC")),
+            pa.array([bad.message for _, bad in rows], pa.binary()),
+        ]
+        positions = np.array([transaction.lsn for transaction, _ in rows], np.int64)
+        batch = pa.record_batch(columns, schema=REJECTED_SCHEMA)
+        return [Output("rejected", 0, positions, int(positions[-1]), batch)]
+
+    @override
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    @override
+    def snapshot(self) -> SlotState:
+        failpoints.reached("slot.before_snapshot")
+        self._noted = self._lsn
+        self._is_durable = True  # when `next_batch` is called again
+        return SlotState(self._lsn, self._first)
+
+    @override
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _open(self, state: SlotState | None, *, has_output: bool) -> SlotState:
+        if state is not None:
+            self._resume(state.lsn)
+            return state
+        self._stream = ReplicationStream(self._place.url)
+        first = create_slot(self._place, self._stream, has_output=has_output)
+        self._start(self._stream, first.lsn)
+        return SlotState(first.lsn, first)
+
+    def _end_now(self) -> int:
+        with closing(self._place.connect()) as connection:
+            return end_of_log(connection)
+
+    def _resume(self, lsn: int) -> None:
+        check_slot(self._place, lsn)
+        self._stream = ReplicationStream(self._place.url)
+        self._start(self._stream, lsn)
+
+    def _start(self, stream: ReplicationStream, lsn: int) -> None:
+        self._decoder = PgOutput(self._place.tables)
+        stream.start(self._place.slot, self._place.publication, lsn)
+
+    def _on_loss(self, error: psycopg.Error) -> None:
+        now_s = self._clock_s()
+        self._lost_s = self._lost_s or now_s
+        self.close()
+        if now_s - self._lost_s > _OUTAGE_S:
+            raise FlowError(
+                f"The source database went away and did not return in {_OUTAGE_S:.0f} s "
+                f"({' '.join(str(error).split())})",
+                "Look at the state of the server and start the flow again: it goes on where it "
+                "was.",
+            ) from error
+        self._awake = datetime.now(UTC) + timedelta(seconds=_AGAIN_S)
+
+
+class SlotSource(FixedPartitionedSource[Captured, SlotState]):
+    """Bytewax source; takes the arguments of `SlotPartition`."""
+
+    def __init__(
+        self, flow: str, place: SlotPlace, *, has_output: bool = False, stop_at_end: bool = False
+    ) -> None:
+        self._flow = flow
+        self._place = place
+        self._has_output = has_output
+        self._stop_at_end = stop_at_end
+
+    @override
+    def list_parts(self) -> list[str]:
+        return ["00000"]
+
+    @override
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: SlotState | None
+    ) -> SlotPartition:
+        return SlotPartition(
+            self._flow,
+            self._place,
+            resume_state,
+            has_output=self._has_output,
+            stop_at_end=self._stop_at_end,
+        )
