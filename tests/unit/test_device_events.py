@@ -169,7 +169,7 @@ def test_malformed_bytes_never_decode_to_what_the_library_does_not_read(
         expected = decode_one(b"d", value)
         if event != expected:
             assert _is_odd_for_the_library(value), (value.hex(), event, expected)
-            assert event.reason == "undecodable"
+            assert event.reason, "a reject, though perhaps for another of its faults"
 
 
 def test_the_compiled_writer_writes_what_the_library_does() -> None:
