@@ -3,7 +3,7 @@
 # make test  every test that is not marked slow, on real Kafka and PostgreSQL
 # make crash more than 100 kills at every kind of moment, outages and zombies: a quarter of an hour;
 #            other plans and logs with SEED=100
-# make bench throughput, profile, latency and memory into benchmarks/results: half an hour
+# make bench every benchmark, into benchmarks/results: three quarters of an hour
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 VENV ?= .venv
@@ -38,6 +38,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.profile_flow
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.statistics
+	$(BIN)/python -m benchmarks.market
+	$(BIN)/python -m benchmarks.feed
 
 bench-short: SHORT := --output .cache/benchmarks/short
 bench-short: $(VENV)/.dev
@@ -45,9 +48,12 @@ bench-short: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.profile_flow --trades 200000 $(SHORT)
 	$(BIN)/python -m benchmarks.latency --duration 5 --warm-up 5 $(SHORT)
 	$(BIN)/python -m benchmarks.memory --duration 20 $(SHORT)
+	$(BIN)/python -m benchmarks.statistics --trades 200000 --instruments 20 --window-trades 200000 --many-trades 100000 --builtin-trades 40 --repeat 1 $(SHORT)
+	$(BIN)/python -m benchmarks.market --trades 200000 --repeat 1 $(SHORT)
+	$(BIN)/python -m benchmarks.feed --rates 5000 --duration 3 --warm-up 2 $(SHORT)
 
 proto: $(VENV)/.dev
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market.proto schemas/vehicles.proto
 
 # Resolves the newest versions that pyproject.toml allows, for both Python versions at once.
 lock: $(VENV)/.dev

@@ -7,30 +7,45 @@ same, byte for byte, wherever it runs; it is filled once per run of a benchmark.
 
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 from confluent_kafka import Producer
 
 from operators.compiled import compile_kernels
 from schemas.market_pb2 import Candle
+from schemas.stream import Fetched
 from schemas.trades import TradeCodec
+from sources.kafka import KafkaLog
 from sources.market import SimulatedMarket
 from tests.real.kafka import KafkaBroker
 from tests.real.kafka_client import Kafka
 from tests.real.postgres import PostgresServer
 
-__all__ = ["ROOT", "Components", "Load", "Topic", "aggregated", "components"]
+__all__ = [
+    "OPENED_AT_MS",
+    "ROOT",
+    "Components",
+    "Load",
+    "Topic",
+    "aggregated",
+    "committed",
+    "components",
+    "count_records",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
+OPENED_AT_MS = 1_750_000_020_000  # a whole minute in 2025: nothing depends on today
 
 _SCRATCH = ROOT / ".cache" / "benchmarks"
-_OPENED_AT_MS = 1_750_000_020_000  # a whole minute in 2025: nothing depends on today
 _BATCH = 10_000
+_POLL_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ class Load:
     def market(self) -> SimulatedMarket:
         """The log itself; its beginning does not depend on `trades`."""
         return SimulatedMarket(
-            _OPENED_AT_MS,
+            OPENED_AT_MS,
             partitions=self.partitions,
             instruments=self.instruments,
             rate=self.rate,
@@ -69,8 +84,8 @@ class Topic:
         name: of the topic.
         load: what is in it.
         sizes: records per partition.
-        value_bytes: mean length of a value.
-        out_of_order: share of records older than one before them in their partition.
+        value_bytes: mean length of a value, of those written last.
+        out_of_order: share of these older than one before them in their partition.
     """
 
     name: str
@@ -97,6 +112,11 @@ class Components:
     def fill(self, load: Load) -> Topic:
         """A new topic that holds `load`, written by a plain producer without compression."""
         name = self.kafka.create_topic(f"trades-{uuid.uuid4().hex[:8]}", load.partitions)
+        return self.extend(Topic(name, load, [0] * load.partitions, 0.0, 0.0), load.trades)
+
+    def extend(self, topic: Topic, trades: int) -> Topic:
+        """The topic, with its log gone on to so many trades in all."""
+        name, load = topic.name, replace(topic.load, trades=trades)
         producer = Producer(
             {
                 "bootstrap.servers": self.kafka.bootstrap,
@@ -105,8 +125,8 @@ class Components:
             }
         )
         market = load.market()
-        fetchers = [market.open(partition, None) for partition in range(load.partitions)]
-        newest, sizes = [0] * load.partitions, [0] * load.partitions
+        fetchers = [market.open(partition, at) for partition, at in enumerate(topic.sizes)]
+        newest, sizes = [0] * load.partitions, list(topic.sizes)
         value_bytes = disordered = 0
         codec = TradeCodec()
         while True:
@@ -119,9 +139,10 @@ class Components:
                 sizes[partition] += len(fetched.offsets)
                 value_bytes += pc.sum(pc.binary_length(fetched.values)).as_py()
                 decoded = codec.decode(fetched.values)
-                for time_ms in decoded.event_time_ms.tolist():
-                    disordered += time_ms < newest[partition]
-                    newest[partition] = max(newest[partition], time_ms)
+                times_ms = np.concatenate(([newest[partition]], decoded.event_time_ms))
+                running_ms = np.maximum.accumulate(times_ms)
+                newest[partition] = int(running_ms[-1])
+                disordered += int(np.sum(times_ms < running_ms))
                 keys = [decoded.key_names[code].encode() for code in decoded.key_codes]
                 stamps = fetched.timestamps_ms.tolist()
                 for key, value, stamp in zip(keys, fetched.values.to_pylist(), stamps, strict=True):
@@ -138,7 +159,7 @@ class Components:
         found = self.kafka.end_offsets(name)
         if found != sizes:
             raise RuntimeError(f"Topic {name} holds {found} records, not {sizes}")
-        n = sum(sizes)
+        n = sum(sizes) - sum(topic.sizes)
         return Topic(name, load, sizes, value_bytes / n, disordered / n)
 
     def new_database(self) -> str:
@@ -177,3 +198,22 @@ def aggregated(kafka: Kafka, topic: str) -> tuple[int, int]:
             last[candle.instrument, candle.interval, candle.open_time_ms] = candle.trade_count
             records += 1
     return sum(last.values()), records
+
+
+def committed(kafka: Kafka, topic: str) -> Iterator[Fetched]:
+    """The committed records of a topic, partition by partition."""
+    log = KafkaLog({"bootstrap.servers": kafka.bootstrap}, topic, "committed")
+    for partition, end in enumerate(kafka.end_offsets(topic)):
+        fetcher = log.open(partition, None)
+        while fetcher.position < end:
+            fetched = fetcher.poll(_BATCH)
+            if fetched is None:
+                time.sleep(_POLL_S)
+            else:
+                yield fetched
+        fetcher.close()
+
+
+def count_records(kafka: Kafka, topic: str) -> int:
+    """Committed records of a topic."""
+    return sum(len(fetched.offsets) for fetched in committed(kafka, topic))

@@ -1,12 +1,14 @@
 """One measurement in a fresh process: `python -m benchmarks.measured CONTENDER JSON`.
 
 Prints one line of JSON. Counted is what lies between the end of start-up (imports, kernels
-loaded and run once) and the end of the run: connecting, reading, computing, writing,
-flushing and leaving. CPU-seconds are user and system time of this process with all its
-threads, as the kernel accounts them; neither the broker nor PostgreSQL are in them.
+loaded and run once), or a later moment that the contender names, and the end of the run:
+connecting, reading, computing, writing, flushing and leaving. CPU-seconds are user and system
+time of this process with all its threads, as the kernel accounts them; neither the broker nor
+PostgreSQL are in them.
 """
 
 import gc
+import importlib
 import json
 import resource
 import sys
@@ -14,17 +16,21 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bytewax._bytewax import cli_main
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from prometheus_client import REGISTRY
+from typing_extensions import override
 
 from benchmarks import at_least_once, builtin_windows
-from dataflows import candles
+from benchmarks.rolling_cost import FullShards
 from operators.compiled import compile_kernels
+from schemas.stream import Output
 from sources import kafka
+from sources.emitted import Emitted
 from sources.kafka import CONSUMER_CONFIG
 
 __all__ = ["main"]
@@ -32,25 +38,95 @@ __all__ = ["main"]
 _EPOCH = timedelta(seconds=5)
 
 
+class _Moment(NamedTuple):
+    """What has been used so far: seconds of a clock and of CPU, and records read by a flow."""
+
+    at_s: float
+    user_s: float
+    system_s: float
+    records: int
+
+    @classmethod
+    def now(cls) -> "_Moment":
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        read = sum(
+            sample.value
+            for metric in REGISTRY.collect()
+            if metric.name == "tidemark_source_records"
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        )
+        return cls(time.perf_counter(), used.ru_utime, used.ru_stime, int(read))
+
+
+class _Found(NamedTuple):
+    """What a contender tells of its run: where the counted part begins, and figures."""
+
+    begin: _Moment
+    more: dict[str, Any]
+
+
+_Contender = Callable[[dict[str, Any]], _Found | None]
+
+
 def main() -> None:
     """Run the contender that the command line names."""
     name, given = sys.argv[1], json.loads(sys.argv[2])
     run = _CONTENDERS[name]
     compile_kernels()
-    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    run(given)
-    after, ended = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    started = _Moment.now()
+    begin, more = run(given) or (started, {})
+    end = _Moment.now()
     print(
         json.dumps(
             {
-                "wall_s": ended - started,
-                "user_s": after.ru_utime - before.ru_utime,
-                "system_s": after.ru_stime - before.ru_stime,
-                "start_up_cpu_s": before.ru_utime + before.ru_stime,
-                "peak_rss_mb": after.ru_maxrss / 1024,
+                "events": end.records - begin.records
+                if end.records
+                else sum(given.get("sizes", ())),
+                "wall_s": end.at_s - begin.at_s,
+                "user_s": end.user_s - begin.user_s,
+                "system_s": end.system_s - begin.system_s,
+                "start_up_cpu_s": started.user_s + started.system_s,
+                "peak_rss_mb": _peak_rss_mb(),
+                **more,
             }
         )
     )
+
+
+def _peak_rss_mb() -> float:
+    # The kernel's own `ru_maxrss` goes on from that of the process which started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+class _Mark(Emitted):
+    """Notes the moment at which a flow has emitted a tick, and counts the rows."""
+
+    def __init__(self, mark_ms: int) -> None:
+        super().__init__()
+        self._mark_ms = mark_ms
+        self._rows_before = 0
+        self._rows = 0
+        self._begin: _Moment | None = None
+
+    @override
+    def hear(self, step_id: str, item: tuple[str, Output]) -> None:
+        super().hear(step_id, item)
+        if self._begin is None and self() >= self._mark_ms:
+            self._begin, self._rows_before = _Moment.now(), self._rows
+        self._rows += item[1].rows.num_rows
+
+    @property
+    def found(self) -> _Found:
+        """What to tell.
+
+        Raises:
+            ValueError: The flow has not come to the mark.
+        """
+        if self._begin is None:
+            raise ValueError(f"The log ends before {self._mark_ms}")
+        return _Found(self._begin, {"rows": self._rows - self._rows_before, "all_rows": self._rows})
 
 
 def _raw(given: dict[str, Any], groups: list[list[int]]) -> None:
@@ -83,22 +159,54 @@ def _run(flow: Dataflow, given: dict[str, Any]) -> None:
     cli_main(flow, epoch_interval=_EPOCH, recovery_config=store)  # type: ignore[no-untyped-call]
 
 
+def _flow(given: dict[str, Any]) -> _Found | None:
+    """A flow of the product; with `mark_ms`, statistics from the tick on that this names."""
+    module = importlib.import_module(f"dataflows.{given.get('flow', 'candles')}")
+    mark = _Mark(given["mark_ms"]) if "mark_ms" in given else None
+    if mark is not None:
+        vars(module)["Emitted"] = lambda: mark
+    _run(module.flow(), given)
+    return None if mark is None else mark.found
+
+
 def _stock(given: dict[str, Any]) -> None:
     vars(kafka)["is_available"] = lambda: False  # as where librdkafka cannot be drained directly
-    _run(candles.flow(), given)
+    _flow(given)
 
 
 def _builtin(given: dict[str, Any]) -> None:
-    _run(builtin_windows.flow(given["bootstrap"], given["topic"], given["output"]), given)
+    flow = builtin_windows.candles(given["bootstrap"], given["topic"], given["output"])
+    _run(flow, given)
 
 
-_CONTENDERS: dict[str, Callable[[dict[str, Any]], None]] = {
+def _builtin_rolling(given: dict[str, Any]) -> None:
+    flow = builtin_windows.rolling(
+        given["bootstrap"], given["topic"], given["output"], given["window_s"], given["tick_s"]
+    )
+    _run(flow, given)
+
+
+def _rolling_shards(given: dict[str, Any]) -> _Found:
+    shards = FullShards(**given["shards"])
+    begin = _Moment.now()
+    shards.measured()
+    more = {
+        "events": shards.measured_trades,
+        "panes": shards.panes,
+        "window_trades": shards.trades,
+    }
+    return _Found(begin, more)
+
+
+_CONTENDERS: dict[str, _Contender] = {
     "raw": lambda given: _raw(given, [list(range(len(given["sizes"])))]),
     "raw_each": lambda given: _raw(given, [[p] for p in range(len(given["sizes"]))]),
-    "flow": lambda given: _run(candles.flow(), given),
+    "flow": _flow,
     "flow_stock": _stock,
     "at_least_once": lambda given: _run(at_least_once.flow(), given),
     "builtin": _builtin,
+    "builtin_rolling": _builtin_rolling,
+    "rolling_shards": _rolling_shards,
 }
 
 if __name__ == "__main__":

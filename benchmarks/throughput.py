@@ -8,25 +8,18 @@ every run, a Markdown table, and a plot where matplotlib is installed.
 
 import argparse
 import json
-import statistics
-import sys
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import throughput_report
 from benchmarks.components import ROOT, Components, Load, Topic, aggregated, components
 from benchmarks.machine import describe
+from benchmarks.turns import SHARDS, Run, measure, medians, new_output, say, take_turns
 from tests.candles_io import count
-from tests.real.flows import _environment as flow_environment
-from tests.real.process import Child
 
 __all__ = ["CONTENDERS", "Contender"]
 
-_TIMEOUT_S = 900.0
-_SHARDS = 8
-_ABANDONED = 0.002  # trades behind the correction horizon, at most
+_ABANDONED = 0.2  # by the built-in pair at most; its watermark follows the wall clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +66,25 @@ CONTENDERS = (
 def main() -> None:
     """Measure, write results, print the table."""
     options = _options()
-    chosen = [one for one in CONTENDERS if not options.only or one.name in options.only]
+    chosen = {one.name: one for one in CONTENDERS if not options.only or one.name in options.only}
     with components() as servers:
         machine = describe(servers.postgres.url)
         topic = servers.fill(Load(options.trades, rate=options.rate))
-        _say(f"{options.trades:,} trades are there")
+        say(f"{options.trades:,} trades are there")
         small = servers.fill(Load(min(options.small, options.trades), rate=options.rate))
         # An uncounted run makes the broker's internal topics and warms its code up.
         _measure(servers, Contender("warm-up", "flow", "", postgres=True), small)
-        runs: dict[str, list[dict[str, Any]]] = {one.name: [] for one in chosen}
-        for turn in range(options.repeat):
-            # Each turn begins with another one, so that none always follows the same.
-            for one in chosen[turn % len(chosen) :] + chosen[: turn % len(chosen)]:
-                run = _measure(servers, one, small if one.small else topic)
-                runs[one.name].append(run)
-                _say(f"turn {turn + 1}, {one.name}: {run}")
+        runs = take_turns(
+            list(chosen),
+            options.repeat,
+            lambda name: _measure(servers, chosen[name], small if chosen[name].small else topic),
+        )
     result = {
         "machine": machine,
         "topic": asdict(topic),
         "small": asdict(small),
-        "what": {one.name: one.what for one in chosen},
-        "medians": {name: _median(found) for name, found in runs.items()},
+        "what": {one.name: one.what for one in chosen.values()},
+        "medians": medians(runs),
         "runs": runs,
     }
     options.output.mkdir(parents=True, exist_ok=True)
@@ -101,47 +92,13 @@ def main() -> None:
     throughput_report.write(options.output)
 
 
-def _measure(servers: Components, one: Contender, topic: Topic) -> dict[str, Any]:
-    number = uuid.uuid4().hex[:8]
-    output = f"out-{number}"
-    url = servers.new_database() if one.postgres else "off"
-    given = {
-        "bootstrap": servers.kafka.bootstrap,
-        "topic": topic.name,
-        "sizes": topic.sizes,
-        "output": output,
-        "recovery": str(servers.directory / f"recovery-{number}"),
-    }
+def _measure(servers: Components, one: Contender, topic: Topic) -> Run:
+    output, url = new_output(), servers.new_database() if one.postgres else "off"
     if one.run == "builtin":
-        servers.kafka.create_topic(output, _SHARDS)
-    child = Child(
-        [sys.executable, "-m", "benchmarks.measured", one.run, json.dumps(given)],
-        log=servers.directory / f"{number}.log",
-        env=flow_environment(
-            {
-                "KAFKA_BOOTSTRAP_SERVERS": servers.kafka.bootstrap,
-                "DATABASE_URL": url,
-                "INPUT_TOPIC": topic.name,
-                "OUTPUT_TOPIC": output,
-                "STOP_AT_END": "1",
-                "SHARDS": str(_SHARDS),
-            }
-        ),
-        cwd=ROOT,
-    )
-    try:
-        code = child.wait(_TIMEOUT_S)
-    finally:
-        child.kill()
-    if code:
-        raise RuntimeError(f"{one.name} ended with {code}; {child.tail()}")
-    run: dict[str, Any] = json.loads(child.output().splitlines()[-1])
-    events = topic.load.trades
-    cpu_s = run["user_s"] + run["system_s"]
-    run |= {"events": events, "events_per_s": events / run["wall_s"], "cpu_s": cpu_s}
-    run["events_per_cpu_s"] = events / cpu_s
+        servers.kafka.create_topic(output, SHARDS)
+    run = measure(servers, one.run, topic, output, url=url)
     if not one.run.startswith("raw"):
-        run |= _check(servers, one, events, output, url)
+        run |= _check(servers, one, topic.load.trades, output, url)
     if one.postgres:
         servers.postgres.drop_database(url.rpartition("/")[2])
     return run
@@ -161,14 +118,10 @@ def _check(
             raise RuntimeError(f"{one.name}: {trades} + {late} late of {events} trades")
         if one.postgres and count(url, "late") != late:
             raise RuntimeError(f"{one.name}: PostgreSQL has other late trades")
-    elif trades < events * (1 - 20 * _ABANDONED):
+    elif trades < events * (1 - _ABANDONED):
         raise RuntimeError(f"{one.name}: {trades} of {events} trades")
     servers.kafka.delete_topics(output)
     return {"trades": trades, "late": late, "records": records}
-
-
-def _median(runs: list[dict[str, Any]]) -> dict[str, float]:
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 def _options() -> argparse.Namespace:
@@ -180,10 +133,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", choices=[one.name for one in CONTENDERS])
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

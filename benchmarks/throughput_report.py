@@ -4,13 +4,13 @@ Reads `throughput.json`; writes `throughput.md` and, with matplotlib, `throughpu
 """
 
 import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import sentence
 from benchmarks.plots import figure, save
+from benchmarks.turns import ratio
 
 __all__ = ["write"]
 
@@ -81,10 +81,7 @@ def _ratios(runs: dict[str, list[dict[str, float]]]) -> list[str]:
     ):
         if above in runs and below in runs:
             per_cpu, per_s = (
-                statistics.median(
-                    a[key] / b[key] for a, b in zip(runs[above], runs[below], strict=True)
-                )
-                for key in ("events_per_cpu_s", "events_per_s")
+                ratio(runs, above, below, key) for key in ("events_per_cpu_s", "events_per_s")
             )
             lines.append(f"* {text}: {per_cpu:.2f} per CPU-second, {per_s:.2f} per second")
     return lines
