@@ -240,7 +240,9 @@ class Wiring:
     def _asides(self) -> dict[str, KafkaRoute]:
         n = self.partitions
         late = AsideRoute(f"{self._output}.late", n, "event_time", "key", _LATE_HEADERS)
-        rejected = AsideRoute(f"{self._output}.rejected", n, "record_time", None, _REJECTED_HEADERS)
+        rejected = AsideRoute(
+            f"{self._output}.rejected", n, "record_time", "key", _REJECTED_HEADERS
+        )
         return {"late": late, "rejected": rejected}
 
 

@@ -182,6 +182,7 @@ REJECTED = Table(
     Column("offset", BigInteger, primary_key=True),
     Column("reason", Text, nullable=False),
     _time("record_time"),
+    Column("key", LargeBinary, comment="the record's key; null where the flow reads no keys"),
     Column("value", LargeBinary, comment="the record's bytes; null for a record without value"),
     comment="Dead letters: records that could not be used, with the reason.",
 )
@@ -292,6 +293,7 @@ REJECTED_SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("reason", pa.string()),
         ("record_time", _UTC_MS),
+        ("key", pa.binary()),
         ("value", pa.binary()),
     ]
 )

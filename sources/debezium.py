@@ -208,6 +208,7 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
             pa.array(offsets),
             pa.array([reason for _, reason in bad]),
             pa.array(fetched.timestamps_ms[at]).cast(pa.timestamp("ms", tz="UTC")),
+            pa.nulls(n, pa.binary()),
             fetched.values.take(pa.array(at)),
         ]
         rows = pa.record_batch(columns, schema=REJECTED_SCHEMA)

@@ -84,6 +84,9 @@ class Rejects:
                 pa.array(offsets),
                 pa.array(reasons, pa.string()),
                 pa.array(stamps, pa.int64(), mask=stamps < 0).cast(pa.timestamp("ms", "UTC")),
+                pa.nulls(n, pa.binary())
+                if fetched.keys is None
+                else fetched.keys.take(pa.array(at)),
                 fetched.values.take(pa.array(at)),
             ],
             schema=REJECTED_SCHEMA,

@@ -183,6 +183,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
             pa.array([bad.lsn for _, bad in rows]),
             pa.array([bad.reason for _, bad in rows]),
             pa.array([t.committed_us // 1000 for t, _ in rows], pa.timestamp("ms", tz="UTC")),
+            pa.nulls(n, pa.binary()),
             pa.array([bad.message for _, bad in rows], pa.binary()),
         ]
         positions = np.array([transaction.lsn for transaction, _ in rows], np.int64)

@@ -48,6 +48,8 @@ class ExchangeServer:
         now_ms: the exchange's clock, epoch ms; may be a test's.
         limits: of each client.
         tls: certificate for `wss://`; None for `ws://`.
+        host: address to listen at.
+        port: the same; 0 for a free one.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class ExchangeServer:
         now_ms: Callable[[], int] = _wall_clock_ms,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
+        host: str = _HOST,
+        port: int = 0,
     ) -> None:
         self.market = market
         self.faults = faults or Faults()
@@ -68,11 +72,12 @@ class ExchangeServer:
         self._loop: asyncio.AbstractEventLoop
         self._stopping = asyncio.Event()
         self._started = threading.Event()
-        self._port = 0
+        self._host = host
+        self._port = port
         self._thread = threading.Thread(target=self._run, name="simulated-exchange", daemon=True)
 
     def start(self) -> "ExchangeServer":
-        """Listen on a free port; returns once it does."""
+        """Listen; returns once it does."""
         self._thread.start()
         if not self._started.wait(_START_S):
             raise RuntimeError("the simulated exchange did not start")
@@ -81,7 +86,7 @@ class ExchangeServer:
     @property
     def url(self) -> str:
         """Where to connect."""
-        return f"{'wss' if self._tls else 'ws'}://{_HOST}:{self._port}/ws/api/v2"
+        return f"{'wss' if self._tls else 'ws'}://{self._host}:{self._port}/ws/api/v2"
 
     def stop(self) -> None:
         """Drop all connections and end the thread."""
@@ -102,7 +107,7 @@ class ExchangeServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         serving = serve(
-            self._talk, _HOST, 0, ssl=self._tls,
+            self._talk, self._host, self._port, ssl=self._tls,
             compression=None, ping_interval=None, open_timeout=_SHAKE_S, close_timeout=_SHAKE_S,
         )  # fmt: skip
         async with serving as server:

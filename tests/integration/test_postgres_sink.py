@@ -45,20 +45,22 @@ def test_values_arrive_as_they_are(url: str) -> None:
             pa.array(range(6), pa.int64()),
             pa.array(texts),
             pa.array([-1, 0, None, 1_700_000_000_123, 5, 253_402_300_799_999], MS),
+            pa.array(values[::-1], pa.binary()),
             pa.array(values, pa.binary()),
         ],
         schema=pa.schema(
             [REJECTED_SCHEMA.field(0).with_type(pa.dictionary(pa.int32(), pa.string()))]
-            + [REJECTED_SCHEMA.field(i) for i in range(1, 7)]
+            + [REJECTED_SCHEMA.field(i) for i in range(1, 8)]
         ),
     )
     sink = partition(url)
     sink.write_batch([Output("rejected", 0, np.arange(6), 5, rejected), candles([7])])
     sink.snapshot()
     sink.close()
-    stored = query(url, 'SELECT reason, record_time, value FROM rejected ORDER BY "offset"')
+    stored = query(url, 'SELECT reason, record_time, value, key FROM rejected ORDER BY "offset"')
     assert [row[0] for row in stored] == [*texts[:4], "nul\ufffd", " ü "]
     assert [row[2] for row in stored] == values
+    assert [row[3] for row in stored] == values[::-1]
     assert stored[0][1] == datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)
     assert stored[2][1] is None
     assert stored[3][1] == datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)

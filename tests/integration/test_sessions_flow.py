@@ -170,6 +170,9 @@ def test_output_equals_the_oracle_in_both_sinks(
     assert sorted(dict(r.headers)["reason"] for r in rejected) == [
         b"missing_device", b"missing_sensor", b"no_value", b"undecodable",
     ]  # fmt: skip
+    assert sorted((r.key or b"", r.value or b"") for r in rejected) == sorted(
+        (key or b"", value or b"") for key, value in bad
+    )
     read = sum(map(len, logs)) + len(bad)
     assert sum(map(len, events)) + late + len(rejected) == read, "the three counts add up"
 

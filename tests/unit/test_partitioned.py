@@ -188,6 +188,7 @@ def test_rejected_rows_say_where_why_and_what(undisturbed: dict[str, list]) -> N
             "offset": offset,
             "reason": "undecodable" if zlib.crc32(value) % 50 == 0 else "no_value",
             "record_time": datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=arrival_ms),
+            "key": None,  # the log was opened without them
             "value": value,  # as it lies in the log
         }
 
