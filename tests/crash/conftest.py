@@ -2,7 +2,7 @@
 
 `--crash-seed N` draws other plans and logs; a failure names the command that repeats its own.
 `--crash-report FILE` writes the summary there, with date, machine and versions, and fails the
-run when it was no evidence: too few kills, or a fail point that was never hit.
+run when it was no evidence: too few kills, or a flow or fail point that was never hit.
 """
 
 import subprocess
@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 
 from benchmarks import machine
-from tests.crash.case import SinkCase
 from tests.crash.cases import CASES
 from tests.crash.plan import BETWEEN_SINKS, KAFKA_POINTS, POSTGRES_POINTS, SOURCE_POINTS
+from tests.crash.sink_case import SinkCase
 from tests.crash.tally import Tally
 from tests.real.kafka_client import Kafka
 from tests.real.postgres import PostgresServer
 
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 _POINTS = (*SOURCE_POINTS, *KAFKA_POINTS, *POSTGRES_POINTS, *BETWEEN_SINKS)
+_FLOWS = tuple(case.module for case in CASES.values())
 
 _tally = pytest.StashKey[Tally]()
 _machine = pytest.StashKey[dict[str, Any]]()
@@ -56,7 +57,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     tally = session.config.stash.get(_tally, None)
     report = session.config.getoption("crash_report", None)
     if report and session.exitstatus == pytest.ExitCode.OK:
-        missing = (tally or Tally()).missing(_POINTS)
+        missing = (tally or Tally()).missing(_POINTS, _FLOWS)
         if missing:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -72,7 +73,7 @@ def pytest_terminal_summary(
     if report:
         counts = {outcome: len(terminalreporter.getreports(outcome)) for outcome in _OUTCOMES}
         tests = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-        missing = [f"NO EVIDENCE: {text}" for text in tally.missing(_POINTS)]
+        missing = [f"NO EVIDENCE: {text}" for text in tally.missing(_POINTS, _FLOWS)]
         found = config.stash[_machine]
         lines = [
             f"tests: {tests}; first seed: {_seed(config)}",

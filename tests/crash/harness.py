@@ -6,6 +6,7 @@ that
 
 * every output, partition by partition and byte for byte, must be that of one undisturbed run
   over the same log;
+* what the case knows of the outputs without any run, as from an oracle, must be just that;
 * in each store aggregated + late + rejected must be the records of the log.
 
 A failure shows the plan, with what came of each step, and the directory of the logs.
@@ -21,7 +22,7 @@ from pathlib import Path
 from tests.crash.case import Case
 from tests.crash.plan import Step, show
 from tests.crash.tally import Tally
-from tests.crash.watch import DISTURBED, FINISH_S, PIECES, CrashError, Watch
+from tests.crash.watch import DISTURBED, PIECES, CrashError, Watch
 from tests.real.flows import Cluster
 
 __all__ = ["CALM", "DISTURBED", "CrashError", "Tally", "compare", "prove", "run_plan"]
@@ -67,14 +68,14 @@ def run_plan(case: Case, plan: Sequence[Step], directory: Path, tally: Tally) ->
             workers=step.workers,
             snapshot_interval_s=step.snapshot_interval_s,
         )
-        tally.starts += 1
+        tally.starts[case.module] += 1
         try:
             outcome = Watch(case, flow, step, number / len(plan), 1 / len(plan)).outcome()
         except CrashError as error:
             raise CrashError(f"{error}\n{_told(case, plan, done, directory)}") from None
         finally:
             flow.kill9()
-        tally.kills += step.is_kill
+        tally.kills[case.module] += step.is_kill
         tally.stops += step.stop
         if step.point:
             tally.points[step.point_name] += 1
@@ -95,15 +96,17 @@ def compare(case: Case, directory: Path, tally: Tally, done: Sequence[Step] = ()
     """
     _run_calm(case, directory)
     ours, theirs = case.contents(DISTURBED), case.contents(CALM)
-    wrong = []
+    wrong = [
+        f"the undisturbed run, {_difference(name, theirs.get(name, []), rows)}"
+        for name, rows in case.expected().items()
+        if theirs.get(name, []) != rows
+    ]
     for name in sorted(ours.keys() | theirs.keys()):
         found, expected = ours.get(name, []), theirs.get(name, [])
-        lost = (Counter(expected) - Counter(found)).total()
-        repeated = (Counter(found) - Counter(expected)).total()
-        tally.lost += lost
-        tally.repeated += repeated
+        tally.lost += _more(expected, found)
+        tally.repeated += _more(found, expected)
         if found != expected:
-            wrong.append(_difference(name, found, expected, lost, repeated))
+            wrong.append(_difference(name, found, expected))
     if not any(theirs.values()):
         wrong.append("the undisturbed run has no output: nothing was proved")
     for store, account in case.accounted(DISTURBED).items():
@@ -123,11 +126,11 @@ def _run_calm(case: Case, directory: Path) -> None:
         recovery_dir=None,
     )
     try:
-        code = flow.wait(FINISH_S)
+        Watch(case, flow, Step(), output=CALM).outcome()
+    except CrashError as error:
+        raise CrashError(f"The undisturbed run failed. {error}") from None
     finally:
         flow.kill9()
-    if code:
-        raise CrashError(f"The undisturbed run ended with {code}:\n{flow.output()}")
 
 
 def _ahead(case: Case) -> list[str]:
@@ -150,16 +153,19 @@ def _ahead(case: Case) -> list[str]:
         time.sleep(0.05)
 
 
-def _difference(
-    name: str, found: Sequence[bytes], expected: Sequence[bytes], lost: int, repeated: int
-) -> str:
+def _more(rows: Sequence[bytes], others: Sequence[bytes]) -> int:
+    return (Counter(rows) - Counter(others)).total()
+
+
+def _difference(name: str, found: Sequence[bytes], expected: Sequence[bytes]) -> str:
     at = next(
         (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b),
         min(len(found), len(expected)),
     )
     return (
-        f"{name}: {len(found)} rows for {len(expected)}, {lost} lost, {repeated} repeated; "
-        f"first difference at {at}:\n  found    {found[at : at + 2]}\n"
+        f"{name}: {len(found)} rows for {len(expected)}, {_more(expected, found)} lost, "
+        f"{_more(found, expected)} repeated; first difference at {at}:\n"
+        f"  found    {found[at : at + 2]}\n"
         f"  expected {expected[at : at + 2]}"
     )
 

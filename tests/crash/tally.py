@@ -16,9 +16,10 @@ class Tally:
     """Counts.
 
     Attributes:
-        kills: starts that ended with SIGKILL, of a process or of all.
+        kills: starts that ended with SIGKILL, of a process or of all; by flow.
         stops: starts that ended with SIGTERM and status 0.
-        starts: of flows that were to be killed, stopped or cut off; undisturbed runs apart.
+        starts: of flows that were to be killed, stopped or cut off; undisturbed runs apart;
+            by flow.
         forgotten: starts with the recovery store lost.
         lost: rows that an undisturbed run has and the flow has not.
         repeated: rows that the flow has and an undisturbed run has not.
@@ -28,9 +29,9 @@ class Tally:
         began_s: monotonic time of the beginning.
     """
 
-    kills: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    starts: Counter[str] = field(default_factory=Counter)
     stops: int = 0
-    starts: int = 0
     forgotten: int = 0
     lost: int = 0
     repeated: int = 0
@@ -39,17 +40,19 @@ class Tally:
     outages: Counter[str] = field(default_factory=Counter)
     began_s: float = field(default_factory=time.monotonic)
 
-    def missing(self, points: Iterable[str]) -> list[str]:
+    def missing(self, points: Iterable[str], flows: Iterable[str]) -> list[str]:
         """What `make crash` should have done and has not."""
         found = [f"{name} was never hit" for name in points if not self.points[name]]
-        if self.kills < LEAST_KILLS:
-            found.append(f"{self.kills} kills are fewer than {LEAST_KILLS}")
+        found += [f"{name} was never killed" for name in flows if not self.kills[name]]
+        kills = self.kills.total()
+        if kills < LEAST_KILLS:
+            found.append(f"{kills} kills are fewer than {LEAST_KILLS}")
         return found
 
     def __str__(self) -> str:
         rows = [
-            ("kills", self.kills),
-            ("starts", self.starts),
+            ("kills", self.kills.total()),
+            ("starts", self.starts.total()),
             ("lost", self.lost),
             ("repeated", self.repeated),
             ("seconds", round(time.monotonic() - self.began_s)),
@@ -58,6 +61,11 @@ class Tally:
             *((f"{name} killed and started again", n) for name, n in sorted(self.outages.items())),
         ]
         lines = [f"{name + ':':<40}{count:>6}" for name, count in rows]
+        lines += ["", "by flow:"]
+        lines += [
+            f"  {flow + ':':<38}{self.kills[flow]:>6} kills, {starts} starts"
+            for flow, starts in sorted(self.starts.items())
+        ]
         lines += ["", "deaths at fail points:"]
         lines += [f"  {name:<58}{count:>6}" for name, count in sorted(self.points.items())]
         lines += ["", "ahead after a death between the sinks:"]

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.case import SinkCase
-from tests.crash.cases import CASES
+from tests.crash.cases import with_slow
 from tests.crash.harness import Tally, prove
 from tests.crash.plan import BETWEEN_SINKS, Step
+from tests.crash.sink_case import SinkCase
 
 KAFKA_FIRST, POSTGRES_FIRST = BETWEEN_SINKS
 
 
-@pytest.mark.parametrize("flow", CASES)
+@pytest.mark.parametrize("flow", with_slow())
 def test_the_sink_that_was_behind_catches_up_alone(
     new_case: Callable[..., SinkCase], tmp_path: Path, tally: Tally, first_seed: int, flow: str
 ) -> None:

@@ -29,6 +29,7 @@ class Count(StatefulSourcePartition):
             if os.environ.get("STOP_AT_END"): raise StopIteration
             return []
         self.at += 1
+        if os.environ["FLAW"] == "miscounts" and self.at == 7: return []
         return [("0", str(self.at))]
     def next_awake(self): return datetime.now(timezone.utc) + timedelta(milliseconds=1)
     def snapshot(self):
@@ -92,8 +93,15 @@ class CountingCase:
         path = self._directory / output
         return path.stat().st_size if path.exists() else 0
 
+    def is_complete(self, output: str) -> bool:
+        return False
+
     def contents(self, output: str) -> dict[str, list[bytes]]:
         return {"file": (self._directory / output).read_bytes().splitlines()}
+
+    def expected(self) -> dict[str, list[bytes]]:
+        numbers = range(1, self.records + 1)
+        return {"file": [str(number).encode() for number in numbers]}
 
     def positions(self, output: str) -> dict[str, dict[str, int]]:
         return {}
@@ -107,7 +115,8 @@ def test_a_flow_that_recovers_passes(tmp_path: Path) -> None:
     done = prove(CountingCase(tmp_path), PLAN, tmp_path, tally)
     assert done == PLAN
     assert all(step.outcome for step in done)
-    assert (tally.kills, tally.starts, tally.lost, tally.repeated) == (3, 4, 0, 0)
+    assert (tally.kills, tally.starts) == ({"counting": 3}, {"counting": 4})
+    assert (tally.lost, tally.repeated) == (0, 0)
 
 
 def test_random_kills_without_fail_points_pass(tmp_path: Path) -> None:
@@ -131,6 +140,13 @@ def test_a_flow_that_loses_is_found_out(tmp_path: Path) -> None:
     assert tally.lost > 0 == tally.repeated
 
 
+def test_a_flow_that_is_wrong_without_any_kill_is_found_out(tmp_path: Path) -> None:
+    tally = Tally()
+    with pytest.raises(CrashError, match=r"the undisturbed run, file: 999 rows for 1000, 1 lost"):
+        prove(CountingCase(tmp_path, "miscounts"), PLAN[:1] + PLAN[-1:], tmp_path, tally)
+    assert (tally.lost, tally.repeated) == (0, 0)
+
+
 def test_a_flow_that_fails_shows_its_plan_and_output(tmp_path: Path) -> None:
     with pytest.raises(CrashError, match=r"(?s)told to fail.*Step\("):
         prove(CountingCase(tmp_path, "fails"), PLAN, tmp_path, Tally())
@@ -142,11 +158,13 @@ def test_a_stop_that_does_not_end_with_0_is_a_failure(tmp_path: Path) -> None:
         prove(CountingCase(tmp_path), steps, tmp_path, Tally())
 
 
-def test_too_few_kills_and_a_point_never_hit_are_no_evidence() -> None:
-    points = list(BETWEEN_SINKS)
-    tally = Tally(kills=99, points=Counter(points[:1]))
-    assert tally.missing(points) == [
+def test_too_few_kills_and_a_flow_or_point_never_hit_are_no_evidence() -> None:
+    points, flows = list(BETWEEN_SINKS), ["candles", "ewma"]
+    tally = Tally(kills=Counter(candles=99), points=Counter(points[:1]))
+    assert tally.missing(points, flows) == [
         f"{points[1]} was never hit",
+        "ewma was never killed",
         "99 kills are fewer than 100",
     ]
-    assert Tally(kills=100, points=Counter(points)).missing(points) == []
+    kills = Counter(candles=60, ewma=40)
+    assert Tally(kills=kills, points=Counter(points)).missing(points, flows) == []

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import pytest
 
-from tests.crash.case import SinkCase
 from tests.crash.cases import CASES
 from tests.crash.harness import DISTURBED, Tally, compare, prove, run_plan
 from tests.crash.plan import Step
+from tests.crash.sink_case import SinkCase
 from tests.real.flows import FlowProcess
 from tests.real.kafka import KafkaBroker
 from tests.real.postgres import PostgresServer
@@ -72,7 +72,7 @@ def _take_away(name: str, server: Server, case: SinkCase, directory: Path, tally
         env=case.env(DISTURBED),
         recovery_dir=directory / "recovery",
     )
-    tally.starts += 1
+    tally.starts[case.module] += 1
     try:
         _wait(flow, lambda: all(case.positions(DISTURBED).values()))  # both sinks work
         for outage in range(_OUTAGES):

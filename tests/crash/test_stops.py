@@ -8,27 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.case import SinkCase
-from tests.crash.cases import CASES
+from tests.crash.cases import CASES, with_slow
 from tests.crash.harness import DISTURBED, Tally, compare, run_plan
 from tests.crash.plan import Step
+from tests.crash.sink_case import SinkCase
 from tests.real.flows import FlowProcess
 from tests.real.process import free_port
 
-_RECORDS = re.compile(r"^tidemark_source_records_total{.*} ([0-9.e+]+)$", re.MULTILINE)
+_STILL_S = 0.4
 
 
-def records_read(port: int) -> int | None:
+def records_read(port: int, metric: str) -> int | None:
     """By the process since its start; None when it does not answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             text = answer.read().decode()
     except OSError:
         return None
-    return round(sum(map(float, _RECORDS.findall(text))))
+    records = re.compile(rf"^{metric}_total{{.*}} ([0-9.e+]+)$", re.MULTILINE)
+    return round(sum(map(float, records.findall(text))))
 
 
-@pytest.mark.parametrize("flow", CASES)
+# A flow whose state is its log reads a part of it again after every stop, by design.
+@pytest.mark.parametrize(
+    "flow", with_slow(name for name, case in CASES.items() if not case.reads_again)
+)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_in_full_flight_replays_nothing(
     new_case: Callable[..., SinkCase],
@@ -48,7 +52,7 @@ def test_sigterm_in_full_flight_replays_nothing(
     env = case.env(DISTURBED) | {"METRICS_PORT": str(port)}
 
     def start(name: str, workers: int, env: dict[str, str]) -> FlowProcess:
-        tally.starts += 1
+        tally.starts[case.module] += 1
         return FlowProcess(
             case.module,
             log=tmp_path / f"{name}.log",
@@ -69,12 +73,15 @@ def test_sigterm_in_full_flight_replays_nothing(
             share = min(share + 0.01, 0.4)
             case.grow(share)
         first.terminate()
-        while first.returncode is None:
-            assert time.monotonic() < deadline_s + 60, first.output()
+        still_since_s = time.monotonic()
+        # No question may be open when it ends: Bytewax 0.21.1 would wait for its own answer.
+        while first.returncode is None and time.monotonic() - still_since_s < _STILL_S:
             share += 0.005
             case.grow(min(share, 0.8))
-            before = records_read(port) or before
-        assert first.wait(0) == 0, first.output()
+            found = records_read(port, case.read_metric) or before
+            if found > before:
+                before, still_since_s = found, time.monotonic()
+        assert first.wait(60) == 0, first.output()
     finally:
         first.kill9()
     tally.stops += 1
@@ -89,11 +96,11 @@ def test_sigterm_in_full_flight_replays_nothing(
             assert second.returncode is None, second.output()
             assert time.monotonic() < deadline_s, f"{before} and {after} of {case.records} read"
             time.sleep(0.1)
-            after = records_read(port) or 0
+            after = records_read(port, case.read_metric) or 0
+        time.sleep(_STILL_S)
+        after = records_read(port, case.read_metric) or after
         second.terminate()
-        while second.returncode is None:
-            after = records_read(port) or after
-        assert second.wait(0) == 0, second.output()
+        assert second.wait(60) == 0, second.output()
     finally:
         second.kill9()
     tally.stops += 1

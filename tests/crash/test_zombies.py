@@ -13,27 +13,28 @@ import psycopg
 import pytest
 
 from schemas.errors import FlowError
-from schemas.murmur2 import partition_of
 from sinks import postgres_connection
 from sinks.postgres import prepare_postgres
 from tests import candles_io as io
-from tests.crash.candles_case import CandlesCase
+from tests.crash.cases import CASES
 from tests.crash.harness import DISTURBED, Tally, compare, run_plan
 from tests.crash.plan import Step
+from tests.crash.sink_case import SinkCase
 from tests.integration.postgres_rows import FLOW, ROUTES, partition
 from tests.integration.postgres_rows import candles as rows_of
 from tests.real.flows import FlowProcess
 from tests.real.postgres import PostgresServer
 
-Candles = Callable[..., CandlesCase]
-_USED_SHARDS = len({partition_of(f"I{i}".encode(), io.SHARDS) for i in range(12)})
+NewCase = Callable[..., SinkCase]
 
 
 @contextmanager
-def running(directory: Path, env: dict[str, str], name: str) -> Iterator[FlowProcess]:
+def running(
+    directory: Path, env: dict[str, str], name: str, module: str = "dataflows.candles"
+) -> Iterator[FlowProcess]:
     directory.mkdir(exist_ok=True)
     flow = FlowProcess(
-        "dataflows.candles",
+        module,
         log=directory / f"{name}.log",
         env=env,
         recovery_dir=directory / "recovery",
@@ -85,25 +86,32 @@ def suspend(flow: FlowProcess, url: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flow", CASES)
 @pytest.mark.parametrize("with_postgres", [False, True])
 def test_a_zombie_is_shut_out(
-    candles: Candles, tmp_path: Path, tally: Tally, with_postgres: bool
+    new_case: NewCase, tmp_path: Path, tally: Tally, flow: str, with_postgres: bool
 ) -> None:
-    case = candles(seed=21, records=20_000, with_postgres=with_postgres)
+    case = new_case(flow, seed=21, records=20_000, with_postgres=with_postgres)
     env, url = case.env(DISTURBED), case.url(DISTURBED)
     ours, theirs = tmp_path / "zombie", tmp_path / "successor"
+
+    def positions() -> dict[str, int]:
+        """How far PostgreSQL has each lane of results."""
+        stored = case.in_progress_table(DISTURBED)
+        return {lane: stored[lane] for lane in stored.keys() & case.result_lanes}
+
     case.grow(0.5)
-    with running(ours, env, "zombie") as zombie:
+    with running(ours, env, "zombie", case.module) as zombie:
         until(zombie, lambda: case.written(DISTURBED) > 100)
-        until(zombie, lambda: not with_postgres or len(positions(url)) == _USED_SHARDS)
+        until(zombie, lambda: not with_postgres or positions().keys() == case.result_lanes)
         suspend(zombie, url)
         theirs.mkdir()
         shutil.copytree(ours / "recovery", theirs / "recovery")
-        written, before = case.written(DISTURBED), positions(url)
-        with running(theirs, env, "successor") as successor:
+        written, before = case.written(DISTURBED), positions()
+        with running(theirs, env, "successor", case.module) as successor:
             case.grow(0.7)
             until(successor, lambda: case.written(DISTURBED) > written + 100)
-            until(successor, lambda: all(positions(url)[lane] > before[lane] for lane in before))
+            until(successor, lambda: all(positions()[lane] > before[lane] for lane in before))
             os.kill(zombie.pid, signal.SIGCONT)
             case.grow(0.9)
             assert zombie.wait(90) == 1, zombie.output()

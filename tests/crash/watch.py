@@ -1,8 +1,9 @@
 """Follows one start of a flow to the end that its step asks for, while its log grows.
 
 Contract: `outcome` returns how the start ended, once it ended as the step says: at its fail
-point, killed or stopped from outside, or by itself at the end of the log. Any other end, and
-standing still, is a `CrashError` with the end of the flow's log.
+point, killed or stopped from outside, or at the end of the log: by itself, or stopped there if
+the flow has no end of its own. Any other end, and standing still, is a `CrashError` with the end
+of the flow's log.
 """
 
 import os
@@ -28,6 +29,7 @@ _PATIENCE_S = 1.0  # the first piece may end before any window does
 _SLOW_PIECE_S = 0.4  # until it writes: what is there at once leaves in one transaction
 _REACHED_S = 60.0
 _ALONE_S = 1.0
+_IDLE_S = 4.0
 _LOOK_S = 0.05
 
 
@@ -44,18 +46,27 @@ class Watch:
         step: How it shall end.
         done_share: Share of the log that belongs to the steps before.
         share: Share of the log that belongs to this step.
+        output: Where the flow writes.
     """
 
     def __init__(
-        self, case: Case, flow: Cluster, step: Step, done_share: float, share: float
+        self,
+        case: Case,
+        flow: Cluster,
+        step: Step,
+        done_share: float = 1.0,
+        share: float = 0.0,
+        *,
+        output: str = DISTURBED,
     ) -> None:
         self._case = case
         self._flow = flow
         self._step = step
         self._done_share = done_share
         self._share = share
+        self._output = output
         self._began_s = time.monotonic()
-        self._written = case.written(DISTURBED)
+        self._written = case.written(output)
         self._writes_since_s: float | None = None
         self._pieces = 1
         self._fed_s = self._began_s
@@ -79,11 +90,13 @@ class Watch:
                 return self._end(f"{now_s - self._began_s:.1f} s after its start")
             self._look(now_s)
             self._feed(now_s)
+            if self._is_complete(now_s):
+                return self._end("once all was written")
             time.sleep(_LOOK_S)
 
     def _end(self, when: str) -> str:
         """End it from outside, as the step says; killing all that is left is the caller's."""
-        if self._step.stop:
+        if self._step.stop or self._step.is_last:
             self._flow.terminate()
             deadline_s = time.monotonic() + FINISH_S
             while None in (codes := self._codes()):
@@ -91,7 +104,7 @@ class Watch:
                     raise self._stood_still(FINISH_S)
                 self._feed(time.monotonic())
                 time.sleep(_LOOK_S)
-            if any(codes):
+            if any(codes) and not (self._had_nothing_to_do and set(codes) <= {0, -signal.SIGTERM}):
                 raise CrashError(f"Stopped {when} it ended with {codes}:\n{_tail(self._flow)}")
             return f"stopped {when}: {codes}"
         if self._step.alone is None:
@@ -117,8 +130,22 @@ class Watch:
         after_s = self._step.after_s
         return after_s is not None and since_s is not None and now_s - since_s >= after_s
 
+    def _is_complete(self, now_s: float) -> bool:
+        """Whether a flow without an end of its own has come to the end of the log."""
+        # One that finds all written gets the time to write it again, wrongly.
+        is_due = not self._had_nothing_to_do or now_s - self._began_s > _IDLE_S
+        return self._step.is_last and is_due and self._case.is_complete(self._output)
+
+    @property
+    def _had_nothing_to_do(self) -> bool:
+        """Whether it is at the end of the log and has written nothing since its start.
+
+        It may then be stopped before it listens to signals.
+        """
+        return self._step.is_last and self._writes_since_s is None
+
     def _look(self, now_s: float) -> None:
-        if self._writes_since_s is None and self._case.written(DISTURBED) > self._written:
+        if self._writes_since_s is None and self._case.written(self._output) > self._written:
             self._writes_since_s = now_s
 
     def _feed(self, now_s: float) -> None:
