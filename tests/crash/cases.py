@@ -8,8 +8,12 @@ from _pytest.mark import ParameterSet
 from tests.crash.candles_case import CandlesCase
 from tests.crash.deribit_case import DeribitCase
 from tests.crash.ewma_case import EwmaCase
+from tests.crash.market_case import MarketCase
+from tests.crash.sellers_case import SellersCase
+from tests.crash.sessions_case import SessionsCase
 from tests.crash.sink_case import SinkCase
 from tests.crash.statistics_case import StatisticsCase
+from tests.crash.vehicles_case import VehiclesCase
 
 __all__ = ["CASES", "with_slow"]
 
@@ -17,6 +21,10 @@ CASES: Mapping[str, type[SinkCase]] = {
     "candles": CandlesCase,
     "ewma": EwmaCase,
     "statistics": StatisticsCase,
+    "market": MarketCase,
+    "sellers": SellersCase,
+    "sessions": SessionsCase,
+    "vehicles": VehiclesCase,
     "deribit": DeribitCase,
 }
 

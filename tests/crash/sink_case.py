@@ -97,6 +97,11 @@ class SinkCase(ABC):
         """Settings that say what to read, and how far."""
 
     @property
+    def flow(self) -> str:
+        """Its name, whose progress it is."""
+        return self.module.rpartition(".")[2]
+
+    @property
     @abstractmethod
     def records(self) -> int:
         """Length of the whole log."""
@@ -230,7 +235,8 @@ class SinkCase(ABC):
             with psycopg.connect(self.url(output)) as connection:
                 in_tables = self.in_tables(connection)
                 if in_tables is not None:
-                    aside = [_count(connection, name) for name in self.asides] or [0, 0]
+                    aside = [_count(connection, name, self.flow) for name in self.asides]
+                    aside = aside or [0, 0]
                     found["PostgreSQL"] = Account(in_tables, *aside)
         return found
 
@@ -240,8 +246,8 @@ class SinkCase(ABC):
             row = connection.execute("SELECT to_regclass('progress')").fetchone()
             if row is None or row[0] is None:
                 return {}
-            query = "SELECT lane, position FROM progress WHERE version = %s"
-            return dict(connection.execute(query, (self.version,)).fetchall())
+            query = "SELECT lane, position FROM progress WHERE flow = %s AND version = %s"
+            return dict(connection.execute(query, (self.flow, self.version)).fetchall())
 
     def _in_progress_topic(self, output: str, *, decided: bool) -> dict[str, int]:
         name = f"{self.output_topic(output)}.progress"
@@ -274,6 +280,6 @@ def _copied(value: object) -> str:
     return text.rstrip("0").removesuffix(".") + "+00"
 
 
-def _count(connection: psycopg.Connection, table: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+def _count(connection: psycopg.Connection, table: str, flow: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {table} WHERE flow = %s", (flow,)).fetchone()
     return int(row[0]) if row else 0
