@@ -1,0 +1,49 @@
+"""Which flows there are, and whether an environment suits one: for the tests of deployments."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from dataflows.deribit_settings import DeribitSettings
+from dataflows.ewma_settings import EwmaSettings
+from dataflows.market_settings import MarketSettings
+from dataflows.sellers_settings import SellersSettings
+from dataflows.sessions_settings import SessionsSettings
+from dataflows.settings import CandleSettings, FlowSettings
+from dataflows.statistics_settings import StatisticsSettings
+from dataflows.vehicles_settings import VehiclesSettings
+
+__all__ = ["APART", "FLOWS", "ROOT", "assert_settings"]
+
+ROOT = Path(__file__).parents[1]
+FLOWS: Mapping[str, type[FlowSettings] | type[MarketSettings]] = {
+    "candles": CandleSettings,
+    "deribit": DeribitSettings,
+    "ewma": EwmaSettings,
+    "market": MarketSettings,
+    "sellers": SellersSettings,
+    "sessions": SessionsSettings,
+    "statistics": StatisticsSettings,
+    "vehicles": VehiclesSettings,
+}
+APART = {"candles", "statistics", "ewma"}
+"""What `market` is in one; together they would fence each other."""
+
+_OF_THE_SCRIPT = {
+    name
+    for script in ("flow", "writable")
+    for name in re.findall(r"[A-Z]{3,}(?:_[A-Z]+)*", (ROOT / "docker" / script).read_text())
+}
+
+
+def assert_settings(flow: str, variables: Mapping[str, str]) -> None:
+    """Each variable means something, and the flow takes all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        loaded = FLOWS[flow].load()
+    parts = loaded if isinstance(loaded, MarketSettings) else [loaded]
+    fields = {name.upper() for part in parts for name in type(part).model_fields}
+    assert set(variables) <= fields | _OF_THE_SCRIPT

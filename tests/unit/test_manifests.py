@@ -1,0 +1,164 @@
+"""What Kubernetes is told: valid, pinned, complete, and true to the settings of the flows.
+
+Objects are checked against the schemas of Kubernetes itself; what needs a cluster is not tried.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests import kustomize
+from tests.deployed import APART, FLOWS, ROOT, assert_settings
+
+OVERLAYS = sorted((ROOT / "k8s" / "overlays").iterdir())
+
+
+def flow_modules() -> set[str]:
+    return {
+        path.stem
+        for path in (ROOT / "dataflows").glob("*.py")
+        if "\ndef flow()" in path.read_text()
+    }
+
+
+def test_all_flows_are_known_here() -> None:
+    assert flow_modules() == set(FLOWS)
+
+
+@pytest.fixture(params=OVERLAYS, ids=lambda path: path.name)
+def overlay(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def objects(overlay: Path) -> list[dict[str, Any]]:
+    return kustomize.build(overlay)
+
+
+def named(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one for one in objects if one["kind"] == kind}
+
+
+def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Flow, StatefulSet and container of each."""
+    for one in named(objects, "StatefulSet").values():
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        yield container["args"][0], one, container
+
+
+def test_objects_are_valid(objects: list[dict[str, Any]]) -> None:
+    version = kubernetes_validate.latest_version()
+    for one in objects:
+        if one["apiVersion"] != "monitoring.coreos.com/v1":  # not of Kubernetes itself
+            kubernetes_validate.validate(one, version, strict=True)
+    keys = [(one["kind"], one["metadata"]["name"]) for one in objects]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kubectl_makes_the_same(overlay: Path, objects: list[dict[str, Any]]) -> None:
+    made = subprocess.run(
+        ["kubectl", "kustomize", overlay], capture_output=True, text=True, timeout=60, check=True
+    )
+    theirs = list(yaml.safe_load_all(made.stdout))
+    for kind in {one["kind"] for one in objects}:
+        assert named(objects, kind) == named(theirs, kind)
+    assert len(objects) == len(theirs)
+
+
+def test_flows_of_an_overlay(objects: list[dict[str, Any]]) -> None:
+    flows = [flow for flow, _, _ in pods(objects)]
+    assert len(set(flows)) == len(flows)
+    assert set(FLOWS) - set(flows) in (APART, {"market"})
+
+
+def test_replicas_are_the_processes(objects: list[dict[str, Any]]) -> None:
+    for _, one, container in pods(objects):
+        spec = one["spec"]
+        env = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert env["PROCESSES"] == str(spec["replicas"])
+        assert spec["podManagementPolicy"] == "Parallel"
+        assert spec["updateStrategy"] == {"type": "OnDelete"}
+        kept = spec["persistentVolumeClaimRetentionPolicy"]
+        assert kept == {"whenScaled": "Retain", "whenDeleted": "Retain"}
+
+
+def test_pods_are_locked_down(objects: list[dict[str, Any]]) -> None:
+    for _, one, container in pods(objects):
+        pod = one["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+        assert re.fullmatch(r".+:\d+\.\d+\.\d+", container["image"])
+        writable = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert writable == {"/tmp", "/var/lib/tidemark/recovery"}
+
+
+def test_probes_ask_for_the_metrics(objects: list[dict[str, Any]]) -> None:
+    for _, _, container in pods(objects):
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        env = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert env["METRICS_PORT"] == str(ports["metrics"])
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert container[probe]["httpGet"] == {"path": "/metrics", "port": "metrics"}
+
+
+def test_references_lead_somewhere(objects: list[dict[str, Any]]) -> None:
+    for flow, one, container in pods(objects):
+        name, spec = one["metadata"]["name"], one["spec"]
+        labels = spec["template"]["metadata"]["labels"]
+        assert spec["serviceName"] == name, "the script takes the one for the other"
+        assert spec["template"]["spec"]["serviceAccountName"] in named(objects, "ServiceAccount")
+        for source in container["envFrom"]:
+            assert source["configMapRef"]["name"] in named(objects, "ConfigMap")
+        ports = {port["name"] for port in container["ports"]}
+        service = named(objects, "Service")[name]["spec"]
+        policy = named(objects, "NetworkPolicy")[name]["spec"]
+        monitor = named(objects, "PodMonitor")[name]["spec"]
+        budget = named(objects, "PodDisruptionBudget")[name]["spec"]
+        assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+        assert {port["targetPort"] for port in service["ports"]} == ports
+        assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == ports
+        assert {one["port"] for one in monitor["podMetricsEndpoints"]} <= ports
+        for selector in (
+            service["selector"],
+            *(part["matchLabels"] for part in (policy["podSelector"], spec["selector"])),
+            *(part["selector"]["matchLabels"] for part in (monitor, budget)),
+        ):
+            assert selector == labels
+        assert labels["app.kubernetes.io/name"] == flow
+
+
+def test_flows_take_what_kubernetes_gives(objects: list[dict[str, Any]]) -> None:
+    shared = named(objects, "ConfigMap")["tidemark"]["data"]
+    for flow, _, container in pods(objects):
+        variables = dict(shared)
+        for entry in container["env"]:
+            secret = entry.get("valueFrom", {}).get("secretKeyRef")
+            held = secret and f"postgresql://user@host/{secret['name']}"
+            variables[entry["name"]] = held or entry.get("value", "pod-0")
+            assert bool(secret) == entry["name"].endswith("DATABASE_URL")
+        assert_settings(flow, variables)
+
+
+def test_the_chart_and_waxctl_name_flows_and_settings() -> None:
+    values = yaml.safe_load((ROOT / "k8s/helm/values.yaml").read_text())
+    assert_settings(values["env"]["FLOW"], values["env"])
+    assert values["configuration"]["keepAlive"] is False
+    assert values["configuration"]["recovery"]["enabled"] is True
+    assert os.access(ROOT / "k8s/waxctl/deploy", os.X_OK)
