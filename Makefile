@@ -41,6 +41,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.statistics
 	$(BIN)/python -m benchmarks.market
 	$(BIN)/python -m benchmarks.feed
+	$(BIN)/python -m benchmarks.sessions
+	$(BIN)/python -m benchmarks.sellers
+	$(BIN)/python -m benchmarks.vehicles
+	$(BIN)/python -m benchmarks.vehicles_latency
 
 bench-short: SHORT := --output .cache/benchmarks/short
 bench-short: $(VENV)/.dev
@@ -51,6 +55,10 @@ bench-short: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.statistics --trades 200000 --instruments 20 --window-trades 200000 --many-trades 100000 --builtin-trades 40 --repeat 1 $(SHORT)
 	$(BIN)/python -m benchmarks.market --trades 200000 --repeat 1 $(SHORT)
 	$(BIN)/python -m benchmarks.feed --rates 5000 --duration 3 --warm-up 2 $(SHORT)
+	$(BIN)/python -m benchmarks.sessions --events 200000 --repeat 1 $(SHORT)
+	$(BIN)/python -m benchmarks.sellers --sales 200000 --repeat 1 $(SHORT)
+	$(BIN)/python -m benchmarks.vehicles --changes 5000 --repeat 1 $(SHORT)
+	$(BIN)/python -m benchmarks.vehicles_latency --rates 50 --duration 2 --warm-up 6 --sources slot $(SHORT)
 
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market.proto schemas/vehicles.proto

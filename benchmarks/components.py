@@ -1,15 +1,16 @@
-"""What every benchmark runs on: a real broker, a real PostgreSQL, and a topic full of trades.
+"""What every benchmark runs on: a real broker, a real PostgreSQL, and topics full of records.
 
 Contract: all of it lives in a directory of its own under `.cache/benchmarks` and is gone when
-the `with` block ends. Trades are those of `SimulatedMarket`, so a benchmark's input is the
-same, byte for byte, wherever it runs; it is filled once per run of a benchmark.
+the `with` block ends. Trades are those of `SimulatedMarket`, other records those of a
+`SimulatedLog`, so a benchmark's input is the same, byte for byte, wherever it runs; it is
+filled once per run of a benchmark.
 """
 
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from schemas.stream import Fetched
 from schemas.trades import TradeCodec
 from sources.kafka import KafkaLog
 from sources.market import SimulatedMarket
+from sources.simulated import SimulatedLog
 from tests.real.kafka import KafkaBroker
 from tests.real.kafka_client import Kafka
 from tests.real.postgres import PostgresServer
@@ -32,6 +34,7 @@ __all__ = [
     "OPENED_AT_MS",
     "ROOT",
     "Components",
+    "Filled",
     "Load",
     "Topic",
     "aggregated",
@@ -77,20 +80,29 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class Filled:
     """A filled topic.
 
     Attributes:
         name: of the topic.
-        load: what is in it.
         sizes: records per partition.
+    """
+
+    name: str
+    sizes: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic(Filled):
+    """One that is filled with trades.
+
+    Attributes:
+        load: what is in it.
         value_bytes: mean length of a value, of those written last.
         out_of_order: share of these older than one before them in their partition.
     """
 
-    name: str
     load: Load
-    sizes: list[int]
     value_bytes: float
     out_of_order: float
 
@@ -112,18 +124,25 @@ class Components:
     def fill(self, load: Load) -> Topic:
         """A new topic that holds `load`, written by a plain producer without compression."""
         name = self.kafka.create_topic(f"trades-{uuid.uuid4().hex[:8]}", load.partitions)
-        return self.extend(Topic(name, load, [0] * load.partitions, 0.0, 0.0), load.trades)
+        return self.extend(Topic(name, [0] * load.partitions, load, 0.0, 0.0), load.trades)
+
+    def copy(self, log: SimulatedLog) -> Filled:
+        """A new topic that holds a finite log, written likewise."""
+        name = self.kafka.create_topic(f"{log.topic}-{uuid.uuid4().hex[:8]}", log.partitions)
+        writer = _Writer(self.kafka, name)
+        for partition in range(log.partitions):
+            fetcher = log.open(partition, None)
+            while (fetched := fetcher.poll(_BATCH)) is not None:
+                keys = [None] * len(fetched.offsets)
+                writer.write(partition, fetched.keys.to_pylist() if fetched.keys else keys, fetched)
+        sizes = [log.end(partition) for partition in range(log.partitions)]
+        writer.finish(sizes)
+        return Filled(name, sizes)
 
     def extend(self, topic: Topic, trades: int) -> Topic:
         """The topic, with its log gone on to so many trades in all."""
         name, load = topic.name, replace(topic.load, trades=trades)
-        producer = Producer(
-            {
-                "bootstrap.servers": self.kafka.bootstrap,
-                "linger.ms": 50,
-                "queue.buffering.max.messages": 1_000_000,
-            }
-        )
+        writer = _Writer(self.kafka, name)
         market = load.market()
         fetchers = [market.open(partition, at) for partition, at in enumerate(topic.sizes)]
         newest, sizes = [0] * load.partitions, list(topic.sizes)
@@ -144,27 +163,50 @@ class Components:
                 newest[partition] = int(running_ms[-1])
                 disordered += int(np.sum(times_ms < running_ms))
                 keys = [decoded.key_names[code].encode() for code in decoded.key_codes]
-                stamps = fetched.timestamps_ms.tolist()
-                for key, value, stamp in zip(keys, fetched.values.to_pylist(), stamps, strict=True):
-                    while True:
-                        try:
-                            producer.produce(name, value, key, partition, timestamp=stamp)
-                        except BufferError:
-                            producer.poll(0.05)
-                        else:
-                            break
-                producer.poll(0)
-        if producer.flush(120):
-            raise TimeoutError("The broker did not take all trades")
-        found = self.kafka.end_offsets(name)
-        if found != sizes:
-            raise RuntimeError(f"Topic {name} holds {found} records, not {sizes}")
+                writer.write(partition, keys, fetched)
+        writer.finish(sizes)
         n = sum(sizes) - sum(topic.sizes)
-        return Topic(name, load, sizes, value_bytes / n, disordered / n)
+        return Topic(name, sizes, load, value_bytes / n, disordered / n)
 
     def new_database(self) -> str:
         """URL of an empty database."""
         return self.postgres.create_database(f"bench_{uuid.uuid4().hex[:12]}")
+
+
+class _Writer:
+    """A plain producer without compression, into one topic."""
+
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._producer = Producer(
+            {
+                "bootstrap.servers": kafka.bootstrap,
+                "linger.ms": 50,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+
+    def write(self, partition: int, keys: Iterable[bytes | None], fetched: Fetched) -> None:
+        """Append to a partition."""
+        producer, stamps = self._producer, fetched.timestamps_ms.tolist()
+        for key, value, stamp in zip(keys, fetched.values.to_pylist(), stamps, strict=True):
+            while True:
+                try:
+                    producer.produce(self._topic, value, key, partition, timestamp=stamp)
+                except BufferError:
+                    producer.poll(0.05)
+                else:
+                    break
+        producer.poll(0)
+
+    def finish(self, sizes: list[int]) -> None:
+        """Wait for the broker, and see that each partition holds so many records."""
+        if self._producer.flush(120):
+            raise TimeoutError(f"The broker did not take all records of {self._topic}")
+        found = self._kafka.end_offsets(self._topic)
+        if found != sizes:
+            raise RuntimeError(f"Topic {self._topic} holds {found} records, not {sizes}")
 
 
 @contextmanager

@@ -11,13 +11,16 @@ import gc
 import importlib
 import json
 import resource
+import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil  # type: ignore[import-untyped]
 from bytewax._bytewax import cli_main
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
@@ -32,10 +35,15 @@ from schemas.stream import Output
 from sources import kafka
 from sources.emitted import Emitted
 from sources.kafka import CONSUMER_CONFIG
+from sources.replication import ReplicationStream
 
 __all__ = ["main"]
 
-_EPOCH = timedelta(seconds=5)
+_EPOCH_S = 5
+_READ = ("tidemark_source_records", "tidemark_slot_changes")
+_SAMPLE_S = 0.1
+_SLOT_MESSAGES = 4_000  # what the product takes at once
+_SLOT_REST_S = 0.004
 
 
 class _Moment(NamedTuple):
@@ -52,7 +60,7 @@ class _Moment(NamedTuple):
         read = sum(
             sample.value
             for metric in REGISTRY.collect()
-            if metric.name == "tidemark_source_records"
+            if metric.name in _READ
             for sample in metric.samples
             if sample.name.endswith("_total")
         )
@@ -129,6 +137,42 @@ class _Mark(Emitted):
         return _Found(self._begin, {"rows": self._rows - self._rows_before, "all_rows": self._rows})
 
 
+class _Watch(threading.Thread):
+    """Samples resident memory and the recovery store for as long as a flow has more to read."""
+
+    def __init__(self, recovery: Path, records: int) -> None:
+        super().__init__(daemon=True)
+        self._recovery = recovery
+        self._records = records
+        self._begin = _Moment.now()
+        self._samples: list[dict[str, float]] = []
+
+    @override
+    def run(self) -> None:
+        process = psutil.Process()
+        while (read := _Moment.now().records) < self._records:
+            if read:
+                store = sum(file.stat().st_size for file in self._recovery.glob("*.sqlite3*"))
+                rss = process.memory_info().rss
+                self._samples.append({"rss_mb": rss / 2**20, "store_mb": store / 2**20})
+            time.sleep(_SAMPLE_S)
+
+    @property
+    def found(self) -> _Found:
+        """Medians of a fifth of the samples in the middle of the run and at its end."""
+        n = len(self._samples)
+        parts = {
+            "middle": self._samples[n * 2 // 5 : n * 3 // 5 + 1],
+            "end": self._samples[-n // 5 :],
+        }
+        figures = {
+            f"{name}_{part}": statistics.median(one[name] for one in samples)
+            for part, samples in parts.items()
+            for name in ("rss_mb", "store_mb")
+        }
+        return _Found(self._begin, figures)
+
+
 def _raw(given: dict[str, Any], groups: list[list[int]]) -> None:
     """Count messages, one consumer per group of partitions, in turn."""
     # As the product does: a list of 10,000 messages wakes the collector for nothing.
@@ -151,12 +195,27 @@ def _raw(given: dict[str, Any], groups: list[list[int]]) -> None:
         consumer.close()
 
 
+def _raw_slot(given: dict[str, Any]) -> None:
+    """Count row changes of a slot, and leave it as it is."""
+    stream = ReplicationStream(given["url"])
+    stream.start(given["slot"], given["publication"], 0)
+    left = sum(given["sizes"])
+    while left > 0:
+        messages = stream.read(_SLOT_MESSAGES)
+        left -= sum(message[:1] in (b"I", b"U", b"D") for _, message in messages)
+        if not messages:
+            time.sleep(_SLOT_REST_S)
+    stream.close()
+
+
 def _run(flow: Dataflow, given: dict[str, Any]) -> None:
     recovery = Path(given["recovery"])
-    recovery.mkdir()
-    init_db_dir(recovery, 1)  # type: ignore[no-untyped-call]
+    if not recovery.exists():
+        recovery.mkdir()
+        init_db_dir(recovery, 1)  # type: ignore[no-untyped-call]
     store = RecoveryConfig(recovery, timedelta(0))  # type: ignore[no-untyped-call]
-    cli_main(flow, epoch_interval=_EPOCH, recovery_config=store)  # type: ignore[no-untyped-call]
+    epoch = timedelta(seconds=given.get("epoch_s", _EPOCH_S))
+    cli_main(flow, epoch_interval=epoch, recovery_config=store)  # type: ignore[no-untyped-call]
 
 
 def _flow(given: dict[str, Any]) -> _Found | None:
@@ -167,6 +226,13 @@ def _flow(given: dict[str, Any]) -> _Found | None:
         vars(module)["Emitted"] = lambda: mark
     _run(module.flow(), given)
     return None if mark is None else mark.found
+
+
+def _watched(given: dict[str, Any]) -> _Found:
+    watch = _Watch(Path(given["recovery"]), sum(given["sizes"]))
+    watch.start()
+    _flow(given)
+    return watch.found
 
 
 def _stock(given: dict[str, Any]) -> None:
@@ -201,7 +267,9 @@ def _rolling_shards(given: dict[str, Any]) -> _Found:
 _CONTENDERS: dict[str, _Contender] = {
     "raw": lambda given: _raw(given, [list(range(len(given["sizes"])))]),
     "raw_each": lambda given: _raw(given, [[p] for p in range(len(given["sizes"]))]),
+    "raw_slot": _raw_slot,
     "flow": _flow,
+    "flow_watched": _watched,
     "flow_stock": _stock,
     "at_least_once": lambda given: _run(at_least_once.flow(), given),
     "builtin": _builtin,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.components import ROOT, Components, Load, Topic
+from benchmarks.components import ROOT, Components, Filled, Load
 from tests.real.flows import _environment as flow_environment
 from tests.real.process import Child
 
@@ -27,6 +27,7 @@ __all__ = [
     "ratio",
     "run_child",
     "say",
+    "table",
     "take_turns",
     "warm_up",
 ]
@@ -84,7 +85,7 @@ def run_child(
 def measure(
     servers: Components,
     contender: str,
-    topic: Topic,
+    topic: Filled,
     output: str,
     *,
     url: str = "off",
@@ -154,6 +155,21 @@ def ratio(runs: Runs, above: str, below: str, key: str) -> float:
     """Median of the ratios within each turn."""
     pairs = zip(runs[above], runs[below], strict=True)
     return float(statistics.median(one[key] / other[key] for one, other in pairs))
+
+
+def table(runs: Runs, reference: str, what: str = "events") -> list[str]:
+    """Medians as lines of Markdown, and what each is of the reference in the same turn."""
+    lines = [
+        f"| | wall s | {what}/s | CPU s | {what} per CPU-s | of {reference} |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {name} | {one['wall_s']:.2f} | {one['events_per_s']:,.0f} | {one['cpu_s']:.2f} "
+        f"| {one['events_per_cpu_s']:,.0f} "
+        f"| {ratio(runs, name, reference, 'events_per_cpu_s'):.2f} |"
+        for name, one in medians(runs).items()
+    ]
+    return lines
 
 
 def keep(directory: Path, name: str, result: dict[str, Any], text: str) -> None:

@@ -1,6 +1,7 @@
-"""Simulated sales: four sellers, amounts of 100 to 999, as JSON; in bursts when produced."""
+"""Simulated sales: a few sellers, amounts of 100 to 999, as JSON; in bursts when produced."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,16 +20,19 @@ class Sales:
 
     Args:
         seed: of sellers and amounts.
+        sellers: their ids.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, sellers: Sequence[str] = SELLERS) -> None:
         self._seed = seed
+        self._sellers = np.array(sellers)
 
     def __call__(self, partition: int, numbers: Int64s, event_ms: Int64s) -> Made:  # noqa: ARG002
         """Sales without keys."""
         chance = shuffled(self._seed, numbers)
-        sellers = np.array(SELLERS)[chance % len(SELLERS)]
-        amounts = _AMOUNTS.start + chance // len(SELLERS) % len(_AMOUNTS)
+        count = len(self._sellers)
+        sellers = self._sellers[chance % count]
+        amounts = _AMOUNTS.start + chance // count % len(_AMOUNTS)
         rows = zip(sellers.tolist(), amounts.tolist(), event_ms.tolist(), strict=True)
         values = [
             json.dumps({"seller_id": seller, "amount_usd": amount, "sale_ts": time}).encode()

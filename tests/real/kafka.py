@@ -78,7 +78,9 @@ class KafkaBroker(Kafka):
         self.log = directory / "broker.log"
         self._directory = directory
         self._cache_dir = cache_dir
-        self._cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first letter must not be "-", which the command line would take for an option.
+        number = b"\0" + uuid.uuid4().bytes[1:]
+        self._cluster_id = urlsafe_b64encode(number).decode().rstrip("=")
         self._child: Child | None = None
 
     @property
