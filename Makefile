@@ -1,7 +1,7 @@
 # make run   the candles flow on embedded defaults; needs Python 3.11 or 3.12 and make;
 #            another flow with FLOW=statistics
 # make test  every test that is not marked slow, on real Kafka and PostgreSQL
-# make crash more than 100 kills at every kind of moment, outages and zombies: a quarter of an hour;
+# make crash more than 100 kills at every kind of moment, outages and zombies: about an hour;
 #            other plans and logs with SEED=100
 # make bench every benchmark, into benchmarks/results: three quarters of an hour
 SHELL := /bin/bash
