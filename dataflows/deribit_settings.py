@@ -1,7 +1,7 @@
 """Settings of the flow `deribit`, besides those of every flow."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -83,18 +83,6 @@ class DeribitSettings(FlowSettings):
         0, ge=0, le=1, description="simulated exchange: share of messages that meet a fault"
     )
 
-    @classmethod
-    @override
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            FlowError: Some value is wrong, or several do not go together.
-        """
-        settings = super().load()
-        settings.check()
-        return settings
-
     @field_validator("deribit_instruments", "deribit_kinds", "deribit_currencies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -107,12 +95,9 @@ class DeribitSettings(FlowSettings):
             raise ValueError("letters, digits, dots, hyphens and underscores, with commas between")
         return value
 
+    @override
     def check(self) -> None:
-        """See that the values go together.
-
-        Raises:
-            FlowError: They do not.
-        """
+        """See `FlowSettings.check`."""
         if (self.deribit_client_id is None) != (self.deribit_client_secret is None):
             raise FlowError(
                 "One of DERIBIT_CLIENT_ID and DERIBIT_CLIENT_SECRET is set without the other",

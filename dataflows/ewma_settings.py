@@ -1,6 +1,6 @@
 """Settings of the flow `ewma`, besides those of every flow."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -53,19 +53,9 @@ class EwmaSettings(FlowSettings):
         "trade", description="message in the input topic"
     )
 
-    @classmethod
     @override
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            FlowError: Some value is wrong, or several do not go together.
-        """
-        settings = super().load()
-        settings._check()  # noqa: SLF001  # of this class
-        return settings
-
-    def _check(self) -> None:
+    def check(self) -> None:
+        """See `FlowSettings.check`."""
         given = [name.upper() for name in _WEIGHTS if getattr(self, name) is not None]
         if len(given) > 1:
             values = " and ".join(f"{name}={getattr(self, name.lower())}" for name in given)

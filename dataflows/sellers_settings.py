@@ -1,7 +1,5 @@
 """Settings of the flow `sellers`, besides those of every flow."""
 
-from typing import Self
-
 from pydantic import Field
 from typing_extensions import override
 
@@ -18,21 +16,14 @@ class SellersSettings(FlowSettings):
         60, ge=1, le=86_400, description="length of the aligned windows of sales"
     )
 
-    @classmethod
     @override
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            FlowError: Some value is wrong.
-        """
-        settings = super().load()
-        if settings.schema_registry_url is not None:
+    def check(self) -> None:
+        """See `FlowSettings.check`."""
+        if self.schema_registry_url is not None:
             raise FlowError(
                 "SCHEMA_REGISTRY_URL is set, and the flow sellers reads and writes plain JSON",
                 "Unset SCHEMA_REGISTRY_URL for this flow.",
             )
-        return settings
 
     @property
     def output(self) -> str:

@@ -1,7 +1,5 @@
 """Settings of the flow `sessions`, besides those of every flow."""
 
-from typing import Self
-
 from pydantic import Field
 from typing_extensions import override
 
@@ -22,22 +20,15 @@ class SessionsSettings(FlowSettings):
         500, ge=1, le=1_000_000, description="simulated devices: how many there are"
     )
 
-    @classmethod
     @override
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            FlowError: Some value is wrong, or two do not go together.
-        """
-        settings = super().load()
-        if settings.session_devices < settings.market_partitions:
+    def check(self) -> None:
+        """See `FlowSettings.check`."""
+        if self.session_devices < self.market_partitions:
             raise FlowError(
-                f"SESSION_DEVICES={settings.session_devices} devices do not fill "
-                f"MARKET_PARTITIONS={settings.market_partitions} partitions",
+                f"SESSION_DEVICES={self.session_devices} devices do not fill "
+                f"MARKET_PARTITIONS={self.market_partitions} partitions",
                 "Set SESSION_DEVICES to at least MARKET_PARTITIONS.",
             )
-        return settings
 
     @property
     def rule(self) -> SessionRule:

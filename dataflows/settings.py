@@ -122,10 +122,10 @@ class FlowSettings(BaseSettings):
         """Read the environment.
 
         Raises:
-            FlowError: Some value is wrong; names each variable.
+            FlowError: Some value is wrong, or several do not go together; names each variable.
         """
         try:
-            return cls()
+            settings = cls()
         except ValidationError as error:
             wrong = []
             for problem in error.errors():
@@ -137,6 +137,15 @@ class FlowSettings(BaseSettings):
                 "Correct the environment variables and start again; docs/settings.md lists "
                 "them all.",
             ) from error
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """See that the values go together; for a flow to say.
+
+        Raises:
+            FlowError: They do not.
+        """
 
 
 class CandleSettings(FlowSettings):

@@ -1,6 +1,6 @@
 """Settings of the flow `statistics`, besides those of every flow."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -41,19 +41,9 @@ class StatisticsSettings(FlowSettings):
         "trade", description="message in the input topic"
     )
 
-    @classmethod
     @override
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            FlowError: Some value is wrong, or several do not go together.
-        """
-        settings = super().load()
-        settings._check()  # noqa: SLF001  # of this class
-        return settings
-
-    def _check(self) -> None:
+    def check(self) -> None:
+        """See `FlowSettings.check`."""
         lengths = {
             "STATISTICS_WINDOW_S": self.statistics_window_s,
             "STATISTICS_PANE_S": self.statistics_pane_s,

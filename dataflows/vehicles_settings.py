@@ -1,7 +1,7 @@
 """Settings of the flow `vehicles`, besides those of every flow."""
 
 import re
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -56,24 +56,9 @@ class VehiclesSettings(FlowSettings):
     )
     inventory_seed: int = Field(1, ge=0, description="simulated inventory: seed")
 
-    @classmethod
     @override
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            FlowError: Some value is wrong, or several do not go together.
-        """
-        settings = super().load()
-        settings.check()
-        return settings
-
     def check(self) -> None:
-        """See that the values go together.
-
-        Raises:
-            FlowError: They do not.
-        """
+        """See `FlowSettings.check`."""
         if self.input_topic is not None:
             raise FlowError(
                 f"INPUT_TOPIC={self.input_topic} means nothing here: the flow reads several topics",

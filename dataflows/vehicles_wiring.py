@@ -24,10 +24,10 @@ from schemas.tables import REJECTED
 from schemas.transactions import Captured
 from schemas.vehicles import CAPTURED, change_line
 from sinks.embedded_postgres import embedded_postgres, embedded_psql
+from sinks.feed_route import SpreadRoute
 from sinks.kafka import KafkaRoute, TopicSpec, has_kafka_output, kafka_sink, prepare_kafka
 from sinks.postgres import PostgresRoute, has_postgres_output, postgres_sink, prepare_postgres
 from sinks.routes import AsideRoute
-from sinks.spread_route import SpreadRoute
 from sources import stopping
 from sources.debezium import DebeziumPlace, DebeziumSource
 from sources.inventory_driver import InventoryDriver

@@ -176,7 +176,7 @@ def test_what_is_allowed_is_what_the_operator_takes() -> None:
                         statistics_tick_s=tick_s, statistics_quiet_s=quiet_s,
                     )  # fmt: skip
                     try:
-                        settings._check()
+                        settings.check()
                     except FlowError:
                         with pytest.raises(ValueError, match="_ms="):
                             _ = settings.rule
