@@ -14,15 +14,21 @@ RECOVERY = $(DATA_DIR)/recovery/$(FLOW)
 SEED ?= 0
 export DATA_DIR
 
-.PHONY: run test crash lint proto lock clean bench bench-short
+.PHONY: run test test-unit test-integration test-crash crash lint proto lock clean bench bench-short
 
 run: $(VENV)/.run
 	@test -f dataflows/$(FLOW).py || { echo "FLOW=$(FLOW) is no flow; docs/flows.md lists them all." >&2; exit 1; }
 	@test -d $(RECOVERY) || { mkdir -p $(RECOVERY) && $(BIN)/python -m bytewax.recovery $(RECOVERY) 1; }
 	@exec $(BIN)/python -m bytewax.run dataflows.$(FLOW) -r $(RECOVERY) -s 5 -b 0
 
+# Two parts at a time, each with servers of its own: most tests wait for some process.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	@echo "Compiling the kernels; then three parts of the tests, two at a time, each shown when it is done."
+	@$(BIN)/python -m operators.compiled
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-integration test-crash test-unit
+
+test-unit test-integration test-crash: test-%: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/$*
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/crash -m "slow or not slow" --crash-seed $(SEED) --crash-report benchmarks/results/crash.txt
