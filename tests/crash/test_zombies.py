@@ -70,15 +70,18 @@ def suspend(flow: FlowProcess, url: str) -> None:
     its locks there, and a successor would wait for as long as the process is suspended.
     """
     deadline_s = time.monotonic() + 30
-    copying = (
+    active = (
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
-        "AND state = 'active' AND query LIKE 'COPY %'"
+        "AND state = 'active' AND pid <> pg_backend_pid()"
     )
     while True:
         os.kill(flow.pid, signal.SIGSTOP)
-        time.sleep(0.1)  # what is on its way arrives
-        with psycopg.connect(url) as connection:
-            if connection.execute(copying).fetchone() is None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            found = None
+            for _ in range(4):  # what is on its way arrives, late on a busy machine
+                time.sleep(0.1)
+                found = connection.execute(active).fetchone()
+            if found is None:
                 return
         assert time.monotonic() < deadline_s
         os.kill(flow.pid, signal.SIGCONT)
