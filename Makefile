@@ -14,7 +14,7 @@ RECOVERY = $(DATA_DIR)/recovery/$(FLOW)
 SEED ?= 0
 export DATA_DIR
 
-.PHONY: run test test-unit test-integration test-crash crash lint proto lock clean bench bench-short
+.PHONY: run test test-unit test-integration-1 test-integration-2 test-crash crash lint proto lock clean bench bench-short
 
 run: $(VENV)/.run
 	@test -f dataflows/$(FLOW).py || { echo "FLOW=$(FLOW) is no flow; docs/flows.md lists them all." >&2; exit 1; }
@@ -22,13 +22,18 @@ run: $(VENV)/.run
 	@exec $(BIN)/python -m bytewax.run dataflows.$(FLOW) -r $(RECOVERY) -s 5 -b 0
 
 # Two parts at a time, each with servers of its own: most tests wait for some process.
+PARTS := test-integration-1 test-integration-2 test-crash test-unit
 test: $(VENV)/.dev
-	@echo "Compiling the kernels; then three parts of the tests, two at a time, each shown when it is done."
+	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, two at a time, each shown when it is done."
 	@$(BIN)/python -m operators.compiled
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-integration test-crash test-unit
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(PARTS)
 
-test-unit test-integration test-crash: test-%: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/$*
+test-integration-1: FILES := tests/integration/test_[a-l]*.py
+test-integration-2: FILES := tests/integration/test_[m-z]*.py
+test-crash: FILES := tests/crash
+test-unit: FILES := tests/unit
+$(PARTS): $(VENV)/.dev
+	$(BIN)/python -m pytest $(FILES)
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/crash -m "slow or not slow" --crash-seed $(SEED) --crash-report benchmarks/results/crash.txt
