@@ -6,6 +6,7 @@ offset is an error with a remedy, never a silent jump.
 """
 
 import logging
+import time
 from collections.abc import Mapping
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
@@ -20,6 +21,7 @@ __all__ = ["CONSUMER_CONFIG", "KafkaFetcher", "KafkaLog"]
 
 _LOGGER = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
+_AGAIN_S = 0.05
 _FATAL = {
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  # their public names
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
@@ -65,7 +67,7 @@ class KafkaFetcher:
         self._partition = partition
         self._client = client
         try:
-            low, high = client.bounds(_TIMEOUT_S)
+            low, high = _bounds(client)
         except ClientError as error:
             client.close()
             raise FlowError(
@@ -147,6 +149,21 @@ def _gone(topic: str, partition: int, offset: int, low: int, high: int) -> FlowE
     )
 
 
+def _bounds(client: Client) -> tuple[int, int]:
+    """See `Client.bounds`; waits for a leader that does not yet know that it is one.
+
+    So it is for a moment after a topic was made, or when its leader has changed.
+    """
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            return client.bounds(_TIMEOUT_S)
+        except ClientError as error:
+            if "leader" not in str(error).lower() or time.monotonic() > deadline_s:
+                raise
+        time.sleep(_AGAIN_S)
+
+
 class KafkaLog:
     """A topic; see `sources.log.Log`.
 
@@ -205,7 +222,7 @@ class KafkaLog:
         """Offset after the last committed record."""
         client = self._client(partition)
         try:
-            return client.bounds(_TIMEOUT_S)[1]
+            return _bounds(client)[1]
         except ClientError as error:
             raise FlowError(
                 f"The end of partition {partition} of topic {self._topic} cannot be read: {error}",

@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from schemas.errors import FlowError
+from sources import kafka as kafka_module
 from sources.kafka import CONSUMER_CONFIG, KafkaFetcher, KafkaLog
 from sources.kafka_client import Client, ClientError, StockConsumer
 from sources.librdkafka import NativeConsumer, is_available
@@ -127,3 +128,22 @@ def test_a_refused_setting_and_a_silent_broker_are_errors(kafka: Kafka, topic: s
     silent.close()
     with pytest.raises(FlowError, match="KAFKA_BOOTSTRAP_SERVERS"):
         KafkaLog(nobody, topic, "group")
+
+
+class _NewLeader:
+    """A client whose broker does not know for a moment that it leads."""
+
+    def __init__(self, refusals: int, text: str) -> None:
+        self.refusals, self.text = refusals, text
+
+    def bounds(self, timeout_s: float) -> tuple[int, int]:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise ClientError(self.text)
+        return 3, 7
+
+
+def test_a_leader_that_does_not_know_it_yet_is_waited_for() -> None:
+    assert kafka_module._bounds(_NewLeader(2, "Broker: Not leader for partition")) == (3, 7)
+    with pytest.raises(ClientError):
+        kafka_module._bounds(_NewLeader(1, "Broker: Topic authorization failed"))
