@@ -4,7 +4,6 @@ With `KAFKA_BOOTSTRAP_SERVERS` the feed writes Kafka and, if asked, PostgreSQL; 
 writes PostgreSQL and the terminal. Everything is checked before anything is written.
 """
 
-import os
 import time
 from collections.abc import Callable
 
@@ -16,10 +15,9 @@ from sqlalchemy import Table
 
 from dataflows.deribit_settings import DeribitSettings
 from dataflows.line_console import LineConsoleSink
+from dataflows.process import kafka_config, prepare_process, state_name, tables_url
 from dataflows.trade_text import trade_line
-from schemas import failpoints
 from schemas.stream import FlowIdentity, Output
-from sinks.embedded_postgres import embedded_postgres
 from sinks.feed_route import FeedRoute
 from sinks.kafka import KafkaRoute, kafka_sink, prepare_kafka
 from sinks.postgres import PostgresRoute, postgres_sink, prepare_postgres
@@ -49,11 +47,7 @@ class DeribitWiring:
 
     def __init__(self, name: str, settings: DeribitSettings) -> None:
         self._settings = settings
-        failpoints.configure(settings.failpoints)
-        if settings.metrics_port is not None:
-            # Bytewax serves Python's Prometheus registry beside its own metrics.
-            os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
-            os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(settings.metrics_port)
+        prepare_process(settings)
         definition: dict[str, object] = {
             "connections": settings.deribit_connections,
             "partitions": settings.deribit_partitions,
@@ -91,12 +85,8 @@ class DeribitWiring:
 
     @property
     def flow_id(self) -> str:
-        """Whose state it is in a recovery store.
-
-        A feed that writes no table has a state of its own: were it shared, a table that is
-        switched on again would begin where the feed is, with a hole before.
-        """
-        return self.identity.flow_id + ("" if self._has_table else "-without-tables")
+        """Whose state it is in a recovery store; see `state_name`."""
+        return state_name(self.identity.name, self._settings, has_tables=self._has_table)
 
     def output(
         self,
@@ -120,13 +110,11 @@ class DeribitWiring:
         """
         settings = self._settings
         tables = {"results": PostgresRoute(table, upsert=False)}
-        database = None
-        if self._has_table:
-            data_dir = settings.data_dir / "postgres"
-            database = settings.database_url or embedded_postgres(data_dir)
+        database = tables_url(settings) if self._has_table else None
+        if database is not None:
             prepare_postgres(self.identity, tables, url=database)
         if settings.kafka_bootstrap_servers is not None:
-            client = {"bootstrap.servers": settings.kafka_bootstrap_servers}
+            client = kafka_config(settings)
             routes: dict[str, KafkaRoute] = {
                 "results": FeedRoute(
                     settings.topic, "instrument", "timestamp", encode, settings.deribit_partitions

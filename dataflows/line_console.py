@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from dataflows.console import look
+from schemas.stream import Output
 from sources.progress import RunProgress, SteadyConsole
 
-__all__ = ["LineConsoleSink"]
+__all__ = ["LineConsoleSink", "result_rows"]
 
 _EVERY_S = 0.5
 _FIRST = slice(10)
@@ -127,3 +128,9 @@ class _LineConsolePartition(StatelessSinkPartition[pa.RecordBatch]):
 
     def close(self) -> None:
         self._sink.close()
+
+
+def result_rows(item: tuple[str, Output]) -> pa.RecordBatch | None:
+    """What of an item for the sinks is shown: results, but no late or rejected rows."""
+    output = item[1]
+    return output.rows if output.kind == "results" else None

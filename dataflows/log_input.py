@@ -1,10 +1,9 @@
 """Which log a flow reads: a Kafka topic, or a simulated log where there is no Kafka.
 
 A `LogInput` also holds what all that is made of one log shares in a process: the name of its
-state, the progress of a finite run, the database, metrics and fail points.
+state, and the progress of a finite run.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -12,10 +11,9 @@ from typing import Any, Protocol
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 
+from dataflows.process import kafka_config, prepare_process, state_name
 from dataflows.settings import FlowSettings
-from schemas import failpoints
 from schemas.stream import Codec, Events, KeyedCodec
-from sinks.embedded_postgres import embedded_postgres
 from sources.emitted import Emitted
 from sources.kafka import KafkaLog
 from sources.log import Log
@@ -89,14 +87,8 @@ class LogInput:
         self._with_keys = with_keys
         self._settings = settings
         self.progress = RunProgress(what=topic, is_finite=settings.stop_at_end)
-        failpoints.configure(settings.failpoints)
-        if settings.metrics_port is not None:
-            # Bytewax serves Python's Prometheus registry beside its own metrics.
-            os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
-            os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(settings.metrics_port)
-        self.client_config: dict[str, str | int] = {
-            "bootstrap.servers": settings.kafka_bootstrap_servers or ""
-        }
+        prepare_process(settings)
+        self.client_config = kafka_config(settings)
         self.is_embedded = settings.kafka_bootstrap_servers is None
         self._simulated = simulated(settings) if self.is_embedded else None
         self.log: Log = self._simulated or self._topic(topic)
@@ -115,20 +107,9 @@ class LogInput:
 
     @property
     def flow_id(self) -> str:
-        """Whose state it is in a recovery store.
-
-        A dataflow that writes no tables has a state of its own: were it shared, tables that
-        are switched on again would begin where the flow is, with a hole before.
-        """
-        suffix = "-without-tables" if self._settings.database_url == "off" else ""
-        return f"{self._name}-v{self._settings.flow_version}{suffix}"
-
-    def database_url(self) -> str | None:
-        """The database for tables; None for none. May start the embedded server."""
-        url = self._settings.database_url
-        if url == "off":
-            return None
-        return url or embedded_postgres(self._settings.data_dir / "postgres")
+        """Whose state it is in a recovery store; see `state_name`."""
+        settings = self._settings
+        return state_name(self._name, settings, has_tables=settings.database_url != "off")
 
     def read(
         self,

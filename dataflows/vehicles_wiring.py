@@ -6,7 +6,6 @@ anything was ever written. Without any setting it captures an embedded PostgreSQ
 simulated inventory lives, a server apart from that of the results.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +15,9 @@ from bytewax.inputs import FixedPartitionedSource
 from bytewax.operators import KeyedStream
 from sqlalchemy import Table
 
-from dataflows.line_console import LineConsoleSink
+from dataflows.line_console import LineConsoleSink, result_rows
+from dataflows.process import kafka_config, prepare_process, state_name, tables_url
 from dataflows.vehicles_settings import VehiclesSettings
-from schemas import failpoints
 from schemas.stream import FlowIdentity, Output
 from schemas.tables import REJECTED
 from schemas.transactions import Captured
@@ -27,16 +26,16 @@ from sinks.embedded_postgres import embedded_postgres, embedded_psql
 from sinks.feed_route import SpreadRoute
 from sinks.kafka import KafkaRoute, TopicSpec, has_kafka_output, kafka_sink, prepare_kafka
 from sinks.postgres import PostgresRoute, has_postgres_output, postgres_sink, prepare_postgres
-from sinks.routes import AsideRoute
+from sinks.routes import rejected_route
 from sources import stopping
-from sources.debezium import DebeziumPlace, DebeziumSource
+from sources.debezium import DebeziumPartition, DebeziumPlace
 from sources.inventory_driver import InventoryDriver
-from sources.slot import SlotSource
+from sources.one_partition import OnePartitionSource
+from sources.slot import SlotPartition
 from sources.slot_setup import SlotPlace, prepare_source
 
 __all__ = ["VehiclesWiring"]
 
-_REJECTED_HEADERS = ("topic", "partition", "offset", "reason")
 _INVENTORY_SERVER = {"wal_level": "logical"}
 
 
@@ -53,13 +52,9 @@ class VehiclesWiring:
 
     def __init__(self, name: str, settings: VehiclesSettings) -> None:
         self._settings = settings
-        failpoints.configure(settings.failpoints)
-        if settings.metrics_port is not None:
-            # Bytewax serves Python's Prometheus registry beside its own metrics.
-            os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
-            os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(settings.metrics_port)
+        prepare_process(settings)
         self._debezium = DebeziumPlace(
-            {"bootstrap.servers": settings.kafka_bootstrap_servers or ""},
+            kafka_config(settings),
             settings.vehicles_topic_prefix,
             CAPTURED,
             settings.schema_registry_url if settings.vehicles_format == "avro" else None,
@@ -84,13 +79,9 @@ class VehiclesWiring:
 
     @property
     def flow_id(self) -> str:
-        """Whose state it is in a recovery store.
-
-        A flow that writes no table has a state of its own: were it shared, a table that is
-        switched on again would begin where the flow is, with a hole before.
-        """
-        suffix = "-without-tables" if self._settings.database_url == "off" else ""
-        return self.identity.flow_id + suffix
+        """Whose state it is in a recovery store; see `state_name`."""
+        settings = self._settings
+        return state_name(self.identity.name, settings, has_tables=settings.database_url != "off")
 
     def prepare(
         self, encode: Callable[[pa.RecordBatch], pa.BinaryArray], table: Table
@@ -111,9 +102,8 @@ class VehiclesWiring:
             "results": PostgresRoute(table, upsert=True),
             "rejected": PostgresRoute(REJECTED, upsert=False),
         }
-        if settings.database_url != "off":
-            data_dir = settings.data_dir / "postgres"
-            self._database = settings.database_url or embedded_postgres(data_dir)
+        self._database = tables_url(settings)
+        if self._database is not None:
             prepare_postgres(self.identity, self._tables, url=self._database)
             has_output = has_postgres_output(self.identity, url=self._database)
         if settings.captures_topics:
@@ -124,12 +114,7 @@ class VehiclesWiring:
                 "results": SpreadRoute(
                     settings.topic, "vehicle_uuid", "changed_at", encode, settings.shards
                 ),
-                "rejected": AsideRoute(
-                    f"{settings.topic}.rejected",
-                    partitions,
-                    "record_time",
-                    headers=_REJECTED_HEADERS,
-                ),
+                "rejected": rejected_route(settings.topic, partitions),
             }
             client, progress = self._client, self._progress_topic
             # The connector makes a topic with its first record: it may still be missing.
@@ -145,11 +130,14 @@ class VehiclesWiring:
                 self.identity, client_config=client, progress_topic=progress
             )
         if settings.captures_topics:
-            return DebeziumSource(
-                self.identity.name,
-                self._debezium,
-                group=self.flow_id,
-                stop_at_end=settings.stop_at_end,
+            return OnePartitionSource(
+                lambda state: DebeziumPartition(
+                    self.identity.name,
+                    self._debezium,
+                    state,
+                    group=self.flow_id,
+                    stop_at_end=settings.stop_at_end,
+                )
             )
         place = SlotPlace(
             settings.source_database_url or self._inventory(),
@@ -158,8 +146,14 @@ class VehiclesWiring:
             CAPTURED,
         )
         prepare_source(place)
-        return SlotSource(
-            self.identity.name, place, has_output=has_output, stop_at_end=settings.stop_at_end
+        return OnePartitionSource(
+            lambda state: SlotPartition(
+                self.identity.name,
+                place,
+                state,
+                has_output=has_output,
+                stop_at_end=settings.stop_at_end,
+            )
         )
 
     def output(self, results: KeyedStream[Output]) -> None:
@@ -178,7 +172,7 @@ class VehiclesWiring:
             op.output("kafka", results, sink)
         else:
             psql = "psql" if self._settings.database_url else str(embedded_psql())
-            shown = op.filter_map("shown", results, _result_rows)
+            shown = op.filter_map("shown", results, result_rows)
             console = LineConsoleSink(
                 change_line, "vehicles", self._database, noun="changes", psql=psql
             )
@@ -189,7 +183,7 @@ class VehiclesWiring:
 
     @property
     def _client(self) -> dict[str, str | int]:
-        return {"bootstrap.servers": self._settings.kafka_bootstrap_servers or ""}
+        return kafka_config(self._settings)
 
     @property
     def _progress_topic(self) -> str:
@@ -207,8 +201,3 @@ class VehiclesWiring:
         )
         driver.start(stopping.requested)
         return url
-
-
-def _result_rows(item: tuple[str, Output]) -> pa.RecordBatch | None:
-    output = item[1]
-    return output.rows if output.kind == "results" else None

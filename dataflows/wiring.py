@@ -20,8 +20,9 @@ from bytewax.operators import KeyedStream
 from sqlalchemy import Table
 
 from dataflows.console import ConsoleSink
-from dataflows.line_console import LineConsoleSink
+from dataflows.line_console import LineConsoleSink, result_rows
 from dataflows.log_input import LogInput
+from dataflows.process import tables_url
 from dataflows.settings import FlowSettings
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
@@ -30,13 +31,12 @@ from sinks.embedded_postgres import embedded_psql
 from sinks.kafka import KafkaRoute, TopicSpec, kafka_sink, prepare_kafka
 from sinks.live import KafkaLiveSink, PostgresLiveSink
 from sinks.postgres import PostgresRoute, postgres_sink, prepare_postgres
-from sinks.routes import AsideRoute, MessageRoute
+from sinks.routes import AsideRoute, MessageRoute, rejected_route
 from sources import stopping
 
 __all__ = ["Wiring", "guarded"]
 
 _LATE_HEADERS = ("topic", "partition", "offset", "event_time", "watermark", "late_by_ms")
-_REJECTED_HEADERS = ("topic", "partition", "offset", "reason")
 _SWITCH_S = 0.0005  # of 5 ms, which each step of a transaction would wait for the worker
 _LIVE_TOPIC = {"retention.ms": "3600000", "message.timestamp.type": "LogAppendTime"}
 
@@ -156,7 +156,7 @@ class Wiring:
                 not belong to these settings.
         """
         name, client_config = self.identity.name, self._input.client_config
-        url = self._input.database_url()
+        url = tables_url(self.settings)
         tables = {
             "results": PostgresRoute(table, upsert="revision" in table.c),
             "late": PostgresRoute(LATE, upsert=False),
@@ -218,7 +218,7 @@ class Wiring:
         url: str | None,
     ) -> None:
         name = self.identity.name
-        rows = op.filter_map(f"{name}_closed", results, _result_rows)
+        rows = op.filter_map(f"{name}_closed", results, result_rows)
         psql = "psql" if self.settings.database_url else str(embedded_psql())
         shown = rows if previews is None else op.merge(f"{name}_shown", rows, previews)
         progress = self._input.progress
@@ -240,12 +240,4 @@ class Wiring:
     def _asides(self) -> dict[str, KafkaRoute]:
         n = self.partitions
         late = AsideRoute(f"{self._output}.late", n, "event_time", "key", _LATE_HEADERS)
-        rejected = AsideRoute(
-            f"{self._output}.rejected", n, "record_time", "key", _REJECTED_HEADERS
-        )
-        return {"late": late, "rejected": rejected}
-
-
-def _result_rows(item: tuple[str, Output]) -> Any:  # noqa: ANN401  # a record batch
-    output = item[1]
-    return output.rows if output.kind == "results" else None
+        return {"late": late, "rejected": rejected_route(self._output, n)}

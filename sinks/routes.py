@@ -9,7 +9,7 @@ from sinks.kafka_columns import ColumnRecords
 from sinks.kafka_records import KafkaRecord
 from sinks.kafka_topics import TopicSpec
 
-__all__ = ["AsideRoute", "MessageRoute", "result_topic"]
+__all__ = ["AsideRoute", "MessageRoute", "rejected_route", "result_topic"]
 
 _KEEP_ALL = {
     # Records bear event times: by the broker's defaults, an old one would be deleted soon
@@ -123,3 +123,9 @@ class AsideRoute:
             rows[self.time].cast(pa.int64()).fill_null(0).to_pylist(),
             headers,
         )
+
+
+def rejected_route(output: str, partitions: int) -> AsideRoute:
+    """Dead letters of a flow, beside its output; their partition is that of their source."""
+    headers = ("topic", "partition", "offset", "reason")
+    return AsideRoute(f"{output}.rejected", partitions, "record_time", "key", headers)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import StatefulSourcePartition
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from prometheus_client import Counter
@@ -39,7 +39,7 @@ from sources.debezium_records import (
 )
 from sources.kafka import KafkaFetcher, KafkaLog
 
-__all__ = ["DebeziumPartition", "DebeziumPlace", "DebeziumSource", "DebeziumState"]
+__all__ = ["DebeziumPartition", "DebeziumPlace", "DebeziumState"]
 
 _RECORDS = 2_000
 _BUSY = timedelta(milliseconds=4)
@@ -242,31 +242,3 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
     def close(self) -> None:
         for fetcher in self._fetchers:
             fetcher.close()
-
-
-class DebeziumSource(FixedPartitionedSource[Captured, DebeziumState]):
-    """Bytewax source; takes the arguments of `DebeziumPartition`."""
-
-    def __init__(
-        self, flow: str, place: DebeziumPlace, *, group: str, stop_at_end: bool = False
-    ) -> None:
-        self._flow = flow
-        self._place = place
-        self._group = group
-        self._stop_at_end = stop_at_end
-
-    @override
-    def list_parts(self) -> list[str]:
-        return ["00000"]
-
-    @override
-    def build_part(
-        self, step_id: str, for_part: str, resume_state: DebeziumState | None
-    ) -> DebeziumPartition:
-        return DebeziumPartition(
-            self._flow,
-            self._place,
-            resume_state,
-            group=self._group,
-            stop_at_end=self._stop_at_end,
-        )

@@ -30,7 +30,6 @@ __all__ = ["PG_EPOCH_US", "Decoded", "PgOutput", "RejectedMessage"]
 PG_EPOCH_US = 946_684_800_000_000
 """PostgreSQL counts microseconds from 2000-01-01 on; in microseconds since 1970."""
 
-_BEGIN = struct.Struct("!xqqi")
 _COMMIT = struct.Struct("!xBqqq")
 _RELATION = struct.Struct("!xi")
 _COLUMN = struct.Struct("!ii")

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import psycopg
 import pyarrow as pa
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import StatefulSourcePartition
 from prometheus_client import Counter
 from typing_extensions import override
 
@@ -40,7 +40,7 @@ from sources.pgoutput import Decoded, PgOutput
 from sources.replication import ReplicationStream
 from sources.slot_setup import SlotPlace, check_slot, create_slot, end_of_log, explained
 
-__all__ = ["SlotPartition", "SlotSource", "SlotState"]
+__all__ = ["SlotPartition", "SlotState"]
 
 _MESSAGES = 4_000
 _BUSY = timedelta(milliseconds=4)
@@ -241,31 +241,3 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
                 "was.",
             ) from error
         self._awake = datetime.now(UTC) + timedelta(seconds=_AGAIN_S)
-
-
-class SlotSource(FixedPartitionedSource[Captured, SlotState]):
-    """Bytewax source; takes the arguments of `SlotPartition`."""
-
-    def __init__(
-        self, flow: str, place: SlotPlace, *, has_output: bool = False, stop_at_end: bool = False
-    ) -> None:
-        self._flow = flow
-        self._place = place
-        self._has_output = has_output
-        self._stop_at_end = stop_at_end
-
-    @override
-    def list_parts(self) -> list[str]:
-        return ["00000"]
-
-    @override
-    def build_part(
-        self, step_id: str, for_part: str, resume_state: SlotState | None
-    ) -> SlotPartition:
-        return SlotPartition(
-            self._flow,
-            self._place,
-            resume_state,
-            has_output=self._has_output,
-            stop_at_end=self._stop_at_end,
-        )
