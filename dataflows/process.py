@@ -1,7 +1,6 @@
 """What every flow does of its settings alone: metrics, fail points, brokers, database, state."""
 
-import os
-
+from dataflows import metrics_host
 from dataflows.settings import FlowSettings
 from schemas import failpoints
 from sinks.embedded_postgres import embedded_postgres
@@ -13,9 +12,7 @@ def prepare_process(settings: FlowSettings) -> None:
     """Arm the fail points and have metrics served, if asked to."""
     failpoints.configure(settings.failpoints)
     if settings.metrics_port is not None:
-        # Bytewax serves Python's Prometheus registry beside its own metrics.
-        os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
-        os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(settings.metrics_port)
+        metrics_host.prepare(settings.metrics_port, settings.metrics_host)
 
 
 def kafka_config(settings: FlowSettings) -> dict[str, str | int]:

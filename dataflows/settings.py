@@ -95,6 +95,9 @@ class FlowSettings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="serve Prometheus metrics here; unset: do not"
     )
+    metrics_host: Literal["127.0.0.1", "0.0.0.0"] = Field(  # noqa: S104  # if asked to
+        "127.0.0.1", description="who may ask for metrics: this machine, or 0.0.0.0: everybody"
+    )
     input_topic: str | None = Field(None, pattern=_TOPIC, description="instead of the default")
     output_topic: str | None = Field(None, pattern=_TOPIC, description="instead of the default")
     data_dir: Path = Field(

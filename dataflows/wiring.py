@@ -19,6 +19,7 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.operators import KeyedStream
 from sqlalchemy import Table
 
+from dataflows import metrics_host
 from dataflows.console import ConsoleSink
 from dataflows.line_console import LineConsoleSink, result_rows
 from dataflows.log_input import LogInput
@@ -66,6 +67,7 @@ def guarded(
             for compiled in compile_first:
                 compiled()
             stopping.install()
+            metrics_host.keep()
             return flow
 
         return guard
