@@ -46,14 +46,23 @@ def asides(
         _LATE.labels(flow, partition).inc(len(late))
         offsets = events.offsets[late]
         rows = _late_rows(flow, topic, events, late)
-        aside = Output("late", events.partition, offsets, int(offsets[-1]), rows)
+        aside = Output(
+            "late", events.partition, offsets, int(offsets[-1]), rows, origin=events.origin
+        )
         out.append((aside.lane, aside))
     if events.rejected is not None and events.rejected_offsets is not None:
         last = int(events.rejected_offsets[-1])
         # Several flows of one log each have their own dead letters.
         names = pa.array([flow] * events.rejected.num_rows, pa.string())
         rows = events.rejected.set_column(0, REJECTED_SCHEMA.field("flow"), names)
-        aside = Output("rejected", events.partition, events.rejected_offsets, last, rows)
+        aside = Output(
+            "rejected",
+            events.partition,
+            events.rejected_offsets,
+            last,
+            rows,
+            origin=events.origin,
+        )
         out.append((aside.lane, aside))
     return out
 

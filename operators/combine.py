@@ -11,7 +11,7 @@ whenever it reaches a new tick, whether it gets rows or not.
 Cost: two compiled passes over the events, then NumPy over the partials only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bytewax.operators as op
@@ -25,6 +25,7 @@ from operators.asides import apart, asides
 from operators.panes import group
 from operators.shards import Shards, shard_key
 from operators.watermark import effective_ticks
+from schemas.origin import Origin
 from schemas.stream import Events, Output
 
 __all__ = ["Combine", "CombineRule", "PanePartials", "combine"]
@@ -60,6 +61,7 @@ class PanePartials:
         names: keys.
         partials: (m,) partials whose `key` indexes `names`.
         ended: the partition is finished.
+        origin: the batch, for metrics and traces.
     """
 
     shard: int
@@ -68,6 +70,7 @@ class PanePartials:
     names: list[str]
     partials: NDArray[Any]
     ended: bool
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
 class Combine:
@@ -123,7 +126,15 @@ class Combine:
             own = partials[first:last]
             own["key"] = places[first:last] - first_name
             own_names = names[first_name:last_name]
-            item = PanePartials(shard, events.partition, watermark_ms, own_names, own, events.ended)
+            item = PanePartials(
+                shard,
+                events.partition,
+                watermark_ms,
+                own_names,
+                own,
+                events.ended,
+                events.origin,
+            )
             out.append((shard_key(shard), item))
         return out
 

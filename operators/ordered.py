@@ -21,6 +21,7 @@ from typing_extensions import override
 from operators.ordered_fold import EventShape
 from operators.ordered_scatter import ShardEvents
 from operators.ordered_table import FoldTable, OrderedTable
+from schemas.origin import Arrivals
 from schemas.stream import NEVER, Output
 
 __all__ = ["OrderedShard", "OrderedState", "ordered"]
@@ -57,20 +58,24 @@ class OrderedShard(StatefulBatchLogic[ShardEvents, Output, OrderedState]):
         self._table = table(fold, tick_ms, state.table if state else None)
         self._watermarks_ms = list(state.watermarks_ms if state else [NEVER] * partitions)
         self._ended = [False] * partitions
+        self._arrivals = Arrivals()
 
     @override
     def on_batch(self, values: list[ShardEvents]) -> tuple[list[Output], bool]:
+        slowest = self._watermarks_ms.index(min(self._watermarks_ms))
         self._shard = values[0].shard
         for item in values:
             self._table.add(item)
             self._watermarks_ms[item.partition] = item.watermark_ms
             self._ended[item.partition] |= item.ended
+            self._arrivals.take(item.partition, item.origin)
         watermark_ms = min(self._watermarks_ms)
         rows = list(self._table.advance(watermark_ms))
         if all(self._ended):
             rows += self._table.flush(watermark_ms)
+        origin = self._arrivals.complete(slowest) if rows else None
         return [
-            Output(kind, self._shard, ticks, int(ticks[-1]), lowered)
+            Output(kind, self._shard, ticks, int(ticks[-1]), lowered, origin=origin)
             for kind, ticks, lowered in rows
         ], False
 

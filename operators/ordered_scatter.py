@@ -13,7 +13,7 @@ Cost: a radix sort of shard numbers, then one NumPy pass per column.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bytewax.operators as op
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from operators.asides import apart, asides
 from operators.ordered_fold import EventShape
 from operators.shards import Shards, shard_key
+from schemas.origin import Origin
 from schemas.stream import Events, Int64s, Output
 
 __all__ = ["Scatter", "ScatterRule", "ShardEvents", "scatter"]
@@ -65,6 +66,7 @@ class ShardEvents:
         columns: (m,) arrays of the codec, those that the fold reads.
         ended: the partition is finished.
         values: (m,) Arrow binary, the bytes as they came; None where nobody asked for them.
+        origin: the batch, for metrics and traces.
     """
 
     shard: int
@@ -77,6 +79,7 @@ class ShardEvents:
     columns: Mapping[str, NDArray[Any]]
     ended: bool
     values: pa.BinaryArray | None = None
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
 class Scatter:
@@ -138,6 +141,7 @@ class Scatter:
                 events.ended,
                 # Taken shard by shard: a slice would drag along all of the batch's bytes.
                 events.values.take(pa.array(order[first:last])) if with_values else None,
+                events.origin,
             )
             out.append((shard_key(shard), item))
         return out

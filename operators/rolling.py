@@ -25,6 +25,7 @@ from typing_extensions import override
 from operators.combine import PanePartials
 from operators.rolling_rows import rolling_rows
 from operators.rolling_table import RollingRule, RollingTable
+from schemas.origin import Arrivals
 from schemas.stream import NEVER, Output
 
 __all__ = ["RollingRule", "RollingShard", "RollingState", "rolling"]
@@ -53,30 +54,37 @@ class RollingShard(StatefulBatchLogic[PanePartials, Output, RollingState]):
         self._table = RollingTable(rule, self._emitted_ms)
         self._watermarks_ms = [NEVER] * partitions
         self._ended = [False] * partitions
+        self._arrivals = Arrivals()
 
     @override
     def on_batch(self, values: list[PanePartials]) -> tuple[list[Output], bool]:
         before_ms = min(self._watermarks_ms)
+        slowest = self._watermarks_ms.index(before_ms)
         self._shard = values[0].shard
         for item in values:
             self._table.add(item.names, item.partials)
             self._watermarks_ms[item.partition] = item.watermark_ms
             self._ended[item.partition] |= item.ended
+            self._arrivals.take(item.partition, item.origin)
         limit_ms = min(self._watermarks_ms)
         if all(self._ended):
             tick_ms = self._rule.tick_ms
             limit_ms = max(limit_ms, -(-self._table.last_tick_ms // tick_ms) * tick_ms)
         elif limit_ms == before_ms:
             return [], False
-        return self._advance(limit_ms), False
+        return self._advance(limit_ms, slowest), False
 
-    def _advance(self, limit_ms: int) -> list[Output]:
+    def _advance(self, limit_ms: int, slowest: int) -> list[Output]:
         out = []
+        origin = None
         for rows in self._table.advance(limit_ms):
             ticks = np.ascontiguousarray(rows["tick"])
             self._emitted_ms = int(ticks[-1])
             batch = rolling_rows(rows, self._table.names, self._rule)
-            out.append(Output("results", self._shard, ticks, self._emitted_ms, batch))
+            origin = origin or self._arrivals.complete(slowest)
+            out.append(
+                Output("results", self._shard, ticks, self._emitted_ms, batch, origin=origin)
+            )
         return out
 
     @override

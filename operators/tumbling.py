@@ -29,6 +29,7 @@ from typing_extensions import override
 from operators.aggregate import Aggregate
 from operators.combine import PanePartials
 from operators.window_table import TableSnapshot, WindowRule, WindowTable
+from schemas.origin import Arrivals
 from schemas.stream import NEVER, Output
 
 __all__ = ["Preview", "ShardState", "TumblingShard", "preview_rows", "tumbling"]
@@ -86,6 +87,7 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
         self._table = WindowTable(aggregate, rule, state.table if state else None)
         self._watermarks_ms = list(state.watermarks_ms if state else [NEVER] * partitions)
         self._ended = [False] * partitions
+        self._arrivals = Arrivals()
         self._preview_s = preview_s
         self._previewed_s = 0.0
         self._clock = clock
@@ -93,16 +95,18 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
     @override
     def on_batch(self, values: list[PanePartials]) -> tuple[list[Output | Preview], bool]:
         before = self._watermark_ms
+        slowest = self._watermarks_ms.index(before)
         self._shard = values[0].shard
         for item in values:
             self._table.add(item.names, item.partials)
             self._watermarks_ms[item.partition] = item.watermark_ms
             self._ended[item.partition] |= item.ended
+            self._arrivals.take(item.partition, item.origin)
         out: list[Output | Preview] = []
         if all(self._ended):
-            self._put(out, self._table.flush(self._watermark_ms))
+            self._put(out, self._table.flush(self._watermark_ms), slowest)
         elif self._watermark_ms != before:
-            self._put(out, self._table.advance(self._watermark_ms))
+            self._put(out, self._table.advance(self._watermark_ms), slowest)
         if not out:  # what is final leaves at once, and what is forming a moment later
             self._preview(out)
         return out, False
@@ -111,11 +115,12 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
     def _watermark_ms(self) -> int:
         return min(self._watermarks_ms)
 
-    def _put(self, out: list[Output | Preview], cells: NDArray[Any]) -> None:
+    def _put(self, out: list[Output | Preview], cells: NDArray[Any], slowest: int) -> None:
         if len(cells):
             positions = np.ascontiguousarray(cells["tick"])
             rows = self._aggregate.lower(cells, self._table.names, self._rule.intervals_ms, True)
-            out.append(Output("results", self._shard, positions, int(positions[-1]), rows))
+            last, origin = int(positions[-1]), self._arrivals.complete(slowest)
+            out.append(Output("results", self._shard, positions, last, rows, origin=origin))
 
     def _preview(self, out: list[Output | Preview]) -> None:
         if self._preview_s is None or not self._table.changed:

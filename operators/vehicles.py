@@ -13,6 +13,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from typing_extensions import override
 
 from operators.vehicle_table import VehicleTable, VehicleTableState
+from schemas.origin import newest_origin
 from schemas.stream import Output
 from schemas.transactions import Captured
 from schemas.vehicles import change_rows
@@ -42,7 +43,8 @@ class VehiclesLogic(StatefulBatchLogic[Captured, Output, VehicleTableState]):
             return [], False
         positions = np.array([change.lsn for change in published], np.int64)
         rows = change_rows(published)
-        return [Output("results", 0, positions, int(positions[-1]), rows)], False
+        origin = newest_origin(captured.origin for captured in values)
+        return [Output("results", 0, positions, int(positions[-1]), rows, origin=origin)], False
 
     @override
     def on_eof(self) -> tuple[list[Output], bool]:

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from schemas.origin import Origin
+
 __all__ = [
     "NEVER",
     "OFFSET_BITS",
@@ -128,6 +130,7 @@ class Events:
         ended: the partition is finished (STOP_AT_END): no record will follow in this run.
         replayed: all of it was processed before a restart, and is read again for the sake of
             operators that keep no copy of it.
+        origin: for metrics and traces, no part of what is computed.
     """
 
     partition: int
@@ -144,6 +147,7 @@ class Events:
     rejected_offsets: Int64s | None = None
     ended: bool = False
     replayed: bool = False
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
 def lane_name(kind: str, partition: int) -> str:
@@ -169,6 +173,7 @@ class Output:
         rows: n rows with the columns of the stream's table.
         key: what a lane of its own is named after, such as an instrument, without a slash;
             None for the lane of the partition.
+        origin: the batch that completed these rows, for metrics and traces; no part of them.
     """
 
     kind: str
@@ -177,6 +182,7 @@ class Output:
     position: int
     rows: pa.RecordBatch
     key: str | None = None
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
     @property
     def lane(self) -> str:

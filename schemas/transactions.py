@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple
 
+from schemas.origin import Origin
 from schemas.stream import Output
 
 __all__ = [
@@ -85,10 +86,12 @@ class Captured(NamedTuple):
     Attributes:
         transactions: in order of `lsn`.
         rejected: rows for the dead letters, see `schemas.tables.REJECTED`.
+        origin: of what came at a time, for metrics and traces; no part of what is computed.
     """
 
     transactions: Sequence[Transaction]
     rejected: Sequence[Output]
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

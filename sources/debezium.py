@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from schemas import failpoints
 from schemas.errors import FlowError
+from schemas.origin import Origin
 from schemas.stream import Fetched, Output
 from schemas.tables import REJECTED_SCHEMA
 from schemas.transactions import Captured, CapturedTable
@@ -155,14 +156,15 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
         if stopping.requested():
             raise StopIteration
         rejected: list[Output] = []
-        most = 0
+        most, newest_ms, read_s = 0, -1, time.time()
         for number, fetcher in enumerate(self._fetchers):
             is_table = number < len(self._tables)
             if not (self._merge.wants(number) if is_table else self._merge.wants_ends):
                 continue
             fetched = fetcher.poll(_RECORDS)
             if fetched is not None:
-                rejected += self._take(number, fetched)
+                newest_ms = max(newest_ms, int(fetched.timestamps_ms.max()))
+                rejected += self._take(number, fetched, Origin(read_s, newest_ms))
                 most = max(most, len(fetched.offsets))
         transactions = self._merge.advance(self._is_read)
         if self._ends is not None and not (most or transactions) and self._has_ended():
@@ -172,9 +174,11 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
             self._active_s = now_s
         quiet = now_s - self._active_s > _QUIET_S
         self._awake = None if most >= _RECORDS else datetime.now(UTC) + (_QUIET if quiet else _BUSY)
-        return [Captured(transactions, rejected)] if transactions or rejected else []
+        if not (transactions or rejected):
+            return []
+        return [Captured(transactions, rejected, Origin(read_s, newest_ms))]
 
-    def _take(self, number: int, fetched: Fetched) -> list[Output]:
+    def _take(self, number: int, fetched: Fetched, origin: Origin) -> list[Output]:
         """Take records of a topic in; the dead letters among them."""
         bad: list[tuple[int, str]] = []
         self._counters[number].inc(len(fetched.offsets))
@@ -193,9 +197,11 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
                 self._merge.take(number, found)
             elif found is not None:
                 self._merge.take_end(found)
-        return [self._rejects(number, fetched, bad)] if bad else []
+        return [self._rejects(number, fetched, bad, origin)] if bad else []
 
-    def _rejects(self, number: int, fetched: Fetched, bad: list[tuple[int, str]]) -> Output:
+    def _rejects(
+        self, number: int, fetched: Fetched, bad: list[tuple[int, str]], origin: Origin
+    ) -> Output:
         topic, n = self._place.topics[number], len(bad)
         for _, reason in bad:
             _REJECTED.labels(topic, reason).inc()
@@ -212,7 +218,7 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
             fetched.values.take(pa.array(at)),
         ]
         rows = pa.record_batch(columns, schema=REJECTED_SCHEMA)
-        return Output("rejected", number, offsets, int(offsets[-1]), rows)
+        return Output("rejected", number, offsets, int(offsets[-1]), rows, origin=origin)
 
     def _is_read(self, number: int) -> bool:
         """Whether a topic was read to its end; asks the broker, but not all the time."""

@@ -27,6 +27,7 @@ from prometheus_client import Counter
 from typing_extensions import override
 
 from schemas import failpoints
+from schemas.origin import Origin
 from schemas.stream import NEVER, Codec, Decoded, Events, Fetched, KeyedCodec
 from sources import stopping
 from sources.log import Fetcher, Log
@@ -217,9 +218,11 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             0,
             ended=ended,
             replayed=replayed,
+            origin=Origin(self._clock()),
         )
 
     def _events(self, fetched: Fetched) -> Events:
+        origin = Origin(self._clock(), int(fetched.timestamps_ms.max()))
         decoded = _decode(self._codec, fetched)
         replayed = self._timeline.is_replaying
         read, end = len(fetched.offsets), int(fetched.offsets[-1]) + 1
@@ -240,6 +243,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
             rejected,
             rejected_offsets,
             replayed=replayed,
+            origin=origin,
         )
 
     @override

@@ -32,6 +32,7 @@ from typing_extensions import override
 
 from schemas import failpoints
 from schemas.errors import FlowError
+from schemas.origin import Origin
 from schemas.stream import Output
 from schemas.tables import REJECTED_SCHEMA
 from schemas.transactions import Captured, Transaction
@@ -147,7 +148,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
             return []
         self._first = None
         failpoints.reached("slot.first_handed_on")
-        return [Captured([first], [])]
+        return [Captured([first], [], _origin(first))]
 
     def _rest(self, stream: ReplicationStream, *, is_full: bool, is_empty: bool) -> None:
         """When to be called again: at once while there is more, rarely when nothing comes."""
@@ -166,9 +167,10 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
     def _captured(self, decoded: list[Decoded]) -> Captured:
         transactions = [one.transaction for one in decoded]
         self._read.inc(sum(len(transaction.changes) for transaction in transactions))
-        return Captured(transactions, self._rejects(decoded))
+        origin = _origin(transactions[-1])
+        return Captured(transactions, self._rejects(decoded, origin), origin)
 
-    def _rejects(self, decoded: list[Decoded]) -> list[Output]:
+    def _rejects(self, decoded: list[Decoded], origin: Origin) -> list[Output]:
         """Dead letters at the position of their transactions; the change's own is `offset`."""
         rows = [(one.transaction, bad) for one in decoded for bad in one.rejected]
         if not rows:
@@ -188,7 +190,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
         ]
         positions = np.array([transaction.lsn for transaction, _ in rows], np.int64)
         batch = pa.record_batch(columns, schema=REJECTED_SCHEMA)
-        return [Output("rejected", 0, positions, int(positions[-1]), batch)]
+        return [Output("rejected", 0, positions, int(positions[-1]), batch, origin=origin)]
 
     @override
     def next_awake(self) -> datetime | None:
@@ -241,3 +243,8 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
                 "was.",
             ) from error
         self._awake = datetime.now(UTC) + timedelta(seconds=_AGAIN_S)
+
+
+def _origin(newest: Transaction) -> Origin:
+    """The log's time of a transaction is that of its commit."""
+    return Origin(time.time(), newest.committed_us // 1000)
