@@ -43,33 +43,29 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Wants a quiet machine. The short form proves that all of it runs; its figures mean nothing.
+BENCHES := throughput profile_flow latency memory statistics market feed sessions sellers vehicles \
+  vehicles_latency
+# Wants a quiet machine.
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.profile_flow
-	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.statistics
-	$(BIN)/python -m benchmarks.market
-	$(BIN)/python -m benchmarks.feed
-	$(BIN)/python -m benchmarks.sessions
-	$(BIN)/python -m benchmarks.sellers
-	$(BIN)/python -m benchmarks.vehicles
-	$(BIN)/python -m benchmarks.vehicles_latency
+	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
 
-bench-short: SHORT := --output .cache/benchmarks/short
+# The short form proves that all of it runs, two at a time; its figures mean nothing.
+SHORT_throughput := --trades 200000 --small 50000 --repeat 1
+SHORT_profile_flow := --trades 200000
+SHORT_latency := --duration 5 --warm-up 5
+SHORT_memory := --duration 20
+SHORT_statistics := --trades 200000 --instruments 20 --window-trades 200000 --many-trades 100000 \
+  --builtin-trades 40 --repeat 1
+SHORT_market := --trades 200000 --repeat 1
+SHORT_feed := --rates 5000 --duration 3 --warm-up 2
+SHORT_sessions := --events 200000 --repeat 1
+SHORT_sellers := --sales 200000 --repeat 1
+SHORT_vehicles := --changes 5000 --repeat 1
+SHORT_vehicles_latency := --rates 50 --duration 2 --warm-up 6 --sources slot
 bench-short: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.throughput --trades 200000 --small 50000 --repeat 1 $(SHORT)
-	$(BIN)/python -m benchmarks.profile_flow --trades 200000 $(SHORT)
-	$(BIN)/python -m benchmarks.latency --duration 5 --warm-up 5 $(SHORT)
-	$(BIN)/python -m benchmarks.memory --duration 20 $(SHORT)
-	$(BIN)/python -m benchmarks.statistics --trades 200000 --instruments 20 --window-trades 200000 --many-trades 100000 --builtin-trades 40 --repeat 1 $(SHORT)
-	$(BIN)/python -m benchmarks.market --trades 200000 --repeat 1 $(SHORT)
-	$(BIN)/python -m benchmarks.feed --rates 5000 --duration 3 --warm-up 2 $(SHORT)
-	$(BIN)/python -m benchmarks.sessions --events 200000 --repeat 1 $(SHORT)
-	$(BIN)/python -m benchmarks.sellers --sales 200000 --repeat 1 $(SHORT)
-	$(BIN)/python -m benchmarks.vehicles --changes 5000 --repeat 1 $(SHORT)
-	$(BIN)/python -m benchmarks.vehicles_latency --rates 50 --duration 2 --warm-up 6 --sources slot $(SHORT)
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(BENCHES:%=short-%)
+short-%: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.$* $(SHORT_$*) --output .cache/benchmarks/short
 
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market.proto schemas/vehicles.proto
