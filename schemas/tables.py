@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -155,6 +156,8 @@ SESSIONS = Table(
     Column("event_count", BigInteger, nullable=False),
     Column("sensors", JSONB, nullable=False, comment="count, min, max, mean and last by name"),
     Column("revision", Integer, nullable=False),
+    # For who reads the newest ones, or some time of them.
+    Index("sessions_by_end", "ended_at", "device", "session_id"),
     comment="Sessions of devices that have ended.",
 )
 

@@ -7,10 +7,11 @@ of the table they go to.
 
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from sqlalchemy import Connection, NullPool, Table, create_engine, func, inspect, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity
@@ -101,12 +102,20 @@ def prepare_postgres(
             _check(connection, identity, tables)
             for table in tables:
                 table.create(connection, checkfirst=True)
+                _index(connection, table)
     except DBAPIError as error:
         reason = reason_of(error.orig or error)
         raise FlowError(
             f"The tables of flow {identity.name} cannot be prepared ({reason})",
             "Let the flow's user create tables, or create them beforehand.",
         ) from error
+
+
+def _index(connection: Connection, table: Table) -> None:
+    """Create what a table lacks of its indexes, if the user may: no flow needs them."""
+    for index in table.indexes:
+        with suppress(ProgrammingError), connection.begin_nested():
+            index.create(connection, checkfirst=True)
 
 
 def has_postgres_output(identity: FlowIdentity, *, url: str) -> bool:

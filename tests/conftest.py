@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 "EWMA_",
                 "INVENTORY_",
                 "MARKET_",
+                "PAGE_",
                 "SESSION_",
                 "SOURCE_",
                 "STATISTICS_",

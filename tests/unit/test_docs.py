@@ -12,6 +12,7 @@ from dataflows.sessions_settings import SessionsSettings
 from dataflows.settings import CandleSettings, FlowSettings
 from dataflows.statistics_settings import StatisticsSettings
 from dataflows.vehicles_settings import VehiclesSettings
+from page.settings import PageSettings
 
 SETTINGS = (  # as in the page
     FlowSettings,
@@ -22,6 +23,7 @@ SETTINGS = (  # as in the page
     SellersSettings,
     SessionsSettings,
     VehiclesSettings,
+    PageSettings,
 )
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""The live page: what the flows publish, pushed to browsers and programs."""
