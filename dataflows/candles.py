@@ -63,9 +63,7 @@ def candles(log: LogInput, trades: Stream[Events], settings: CandleSettings) -> 
         },
     )
     combining = CombineRule("candles", wiring.topic, settings.shards, horizon_ms=horizon_ms)
-    encode = framed(
-        settings.schema_registry_url, topics.values(), market_pb2.Candle, encode_candles
-    )
+    encode = framed(settings.registry, topics.values(), market_pb2.Candle, encode_candles)
 
     partials, asides = combine("combine", trades, CANDLE, combining)
     closed, forming = tumbling(

@@ -28,7 +28,7 @@ def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = DeribitSettings.load()
     wiring = DeribitWiring("deribit", settings)
-    encode = framed(settings.schema_registry_url, [settings.topic], market_pb2.Trade, encode_trades)
+    encode = framed(settings.registry, [settings.topic], market_pb2.Trade, encode_trades)
 
     dataflow = Dataflow(wiring.flow_id)
     source = DeribitSource(

@@ -56,7 +56,7 @@ def averages(
         definition={"input_format": settings.input_format, **asdict(settings.rule)},
     )
     scattering = ScatterRule("ewma", wiring.topic, settings.shards)
-    encode = framed(settings.schema_registry_url, [settings.output], market_pb2.Ewma, encode_ewma)
+    encode = framed(settings.registry, [settings.output], market_pb2.Ewma, encode_ewma)
 
     events, asides = scatter("scatter", trades, fold, scattering)
     results = ordered("ewma", events, fold, partitions=wiring.partitions)

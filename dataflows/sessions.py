@@ -42,12 +42,12 @@ def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = SessionsSettings.load()
     log = LogInput("sessions", settings, "events", lambda _: _simulated(settings), with_keys=True)
-    url, rule = settings.schema_registry_url, settings.rule
+    registry, rule = settings.registry, settings.rule
     wiring = Wiring("sessions", settings, log, output=settings.output, definition=asdict(rule))
-    codec = DeviceEventCodec(registered_writers(url, wiring.topic) if url else None)
-    encode = avro_framed(url, [settings.output], "sessions.avsc", encode_session)
-    if url:
-        avro_header(url, [settings.events_output], "devices.avsc")
+    codec = DeviceEventCodec(registered_writers(registry, wiring.topic) if registry else None)
+    encode = avro_framed(registry, [settings.output], "sessions.avsc", encode_session)
+    if registry:
+        avro_header(registry, [settings.events_output], "devices.avsc")
     scattering = ScatterRule("sessions", wiring.topic, settings.shards, with_values=True)
 
     dataflow = Dataflow(log.flow_id)
@@ -72,8 +72,8 @@ def flow() -> Dataflow:
 
 def _simulated(settings: SessionsSettings) -> SimulatedLog:
     prefix = b""
-    if settings.schema_registry_url:
-        prefix = avro_header(settings.schema_registry_url, ["events"], "devices.avsc")
+    if settings.registry:
+        prefix = avro_header(settings.registry, ["events"], "devices.avsc")
     count, partitions = settings.session_devices, settings.market_partitions
     return SimulatedLog(
         "events",

@@ -1,29 +1,22 @@
 """Settings of the flows: environment variables, typed and checked before anything starts.
 
-A setting is a field here, its variable the field's name in capitals; `docs/settings.md`
-lists them all. A wrong value stops the flow with the variable's name, the value and what it
-may be. This is the only module that reads the environment.
+A setting is a field here or, where it is about a connection, in `dataflows.connections`, its
+variable the field's name in capitals; `docs/settings.md` lists them all. A wrong value stops
+the flow with the variable's name, the value and what it may be. Only the modules of settings
+read the environment.
 """
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
+from dataflows.connections import ConnectionSettings
 from schemas.candles import INTERVALS_MS
-from schemas.errors import FlowError
 
 __all__ = ["CandleSettings", "FlowSettings", "length_name"]
 
 _TOPIC = r"^[a-zA-Z0-9._-]{1,230}$"
-_SECRET = (  # each may hold a password
-    "database_url",
-    "source_database_url",
-    "schema_registry_url",
-    "deribit_client_id",
-    "deribit_client_secret",
-)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
@@ -37,28 +30,9 @@ def length_name(length_s: int, *, days_from: int = 1) -> str:
     return f"{length_s // seconds}{unit}"
 
 
-class FlowSettings(BaseSettings):
-    """What every flow takes."""
+class FlowSettings(ConnectionSettings):
+    """What every flow takes besides its connections."""
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
-    )
-
-    kafka_bootstrap_servers: str | None = Field(
-        None, description="Kafka brokers, host:port with commas; unset: the simulated market"
-    )
-    database_url: str | None = Field(
-        None,
-        repr=False,
-        pattern=r"^(postgres(ql)?://.*|off)$",
-        description="libpq URL of PostgreSQL; unset: an embedded server; off: no tables",
-    )
-    schema_registry_url: str | None = Field(
-        None,
-        repr=False,
-        pattern="^https?://.*",
-        description="schema registry; set: values carry its wire format, in and out",
-    )
     flow_version: str = Field(
         "1", pattern=r"^[a-zA-Z0-9._-]{1,40}$", description="whose progress and state it is"
     )
@@ -100,9 +74,6 @@ class FlowSettings(BaseSettings):
     )
     input_topic: str | None = Field(None, pattern=_TOPIC, description="instead of the default")
     output_topic: str | None = Field(None, pattern=_TOPIC, description="instead of the default")
-    data_dir: Path = Field(
-        Path(".data"), description="where the embedded PostgreSQL and market keep their files"
-    )
     failpoints: str | None = Field(
         None, description="tests only: name:count, where the process is to kill itself"
     )
@@ -119,36 +90,6 @@ class FlowSettings(BaseSettings):
         ge=1,
         description="simulated market: length of a log that is there all at once; unset: live",
     )
-
-    @classmethod
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            FlowError: Some value is wrong, or several do not go together; names each variable.
-        """
-        try:
-            settings = cls()
-        except ValidationError as error:
-            wrong = []
-            for problem in error.errors():
-                name = str(problem["loc"][0])
-                value = "(hidden)" if name in _SECRET else repr(problem["input"])
-                wrong.append(f"{name.upper()}={value}: {problem['msg']}")
-            raise FlowError(
-                "Settings are wrong: " + "; ".join(wrong),
-                "Correct the environment variables and start again; docs/settings.md lists "
-                "them all.",
-            ) from error
-        settings.check()
-        return settings
-
-    def check(self) -> None:
-        """See that the values go together; for a flow to say.
-
-        Raises:
-            FlowError: They do not.
-        """
 
 
 class CandleSettings(FlowSettings):

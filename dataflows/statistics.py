@@ -82,9 +82,7 @@ def statistics(
         pane_ms=rule.pane_ms,
         horizon_ms=min(round(settings.correction_s * 1000), rule.horizon_limit_ms),
     )
-    encode = framed(
-        settings.schema_registry_url, [settings.output], market_pb2.Statistics, encode_statistics
-    )
+    encode = framed(settings.registry, [settings.output], market_pb2.Statistics, encode_statistics)
 
     partials, asides = combine("panes", trades, aggregate, combining)
     windows = rolling("statistics", partials, rule, partitions=wiring.partitions)

@@ -28,7 +28,7 @@ def flow() -> Dataflow:
     """The dataflow, from the settings in the environment."""
     settings = VehiclesSettings.load()
     wiring = VehiclesWiring("vehicles", settings)
-    encode = framed(settings.schema_registry_url, [settings.topic], Change, encode_changes)
+    encode = framed(settings.registry, [settings.topic], Change, encode_changes)
     source = wiring.prepare(encode, VEHICLES)
 
     dataflow = Dataflow(wiring.flow_id)

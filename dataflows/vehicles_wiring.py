@@ -57,7 +57,7 @@ class VehiclesWiring:
             kafka_config(settings),
             settings.vehicles_topic_prefix,
             CAPTURED,
-            settings.schema_registry_url if settings.vehicles_format == "avro" else None,
+            settings.registry if settings.vehicles_format == "avro" else None,
         )
         source = (
             {"source": "debezium", "topic_prefix": settings.vehicles_topic_prefix}

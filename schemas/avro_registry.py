@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from schemas.registry import no_answer, registered
+from schemas.registry import Registry, no_answer, registered
 from schemas.wire import add_header, id_header
 
 __all__ = ["AvroRegistry", "avro_framed", "avro_header", "avro_text"]
@@ -24,22 +24,22 @@ def avro_text(name: str) -> str:
     return json.dumps(json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8")))
 
 
-def avro_header(url: str, topics: Iterable[str], file: str) -> bytes:
+def avro_header(registry: Registry, topics: Iterable[str], file: str) -> bytes:
     """The wire format's header for values of a schema, which is registered for the topics.
 
     Args:
-        url: of the registry's Confluent API.
+        registry: where to.
         topics: topics the values go to, at least one.
         file: of this package, with the schema.
 
     Raises:
         FlowError: The registry cannot be reached, or refuses the schema.
     """
-    return id_header(registered(url, topics, Schema(avro_text(file), "AVRO"), file))
+    return id_header(registered(registry, topics, Schema(avro_text(file), "AVRO"), file))
 
 
 def avro_framed(
-    url: str | None,
+    registry: Registry | None,
     topics: Iterable[str],
     file: str,
     encode: Callable[[pa.RecordBatch], pa.BinaryArray],
@@ -47,14 +47,14 @@ def avro_framed(
     """An encoder that puts the wire format's header before each value; see `avro_header`.
 
     Args:
-        url: of the registry's Confluent API; None for none: then it is `encode` itself.
+        registry: None for none: then it is `encode` itself.
         topics: topics the values go to, at least one.
         file: of this package, with the schema.
         encode: rows to values.
     """
-    if url is None:
+    if registry is None:
         return encode
-    prefix = avro_header(url, topics, file)
+    prefix = avro_header(registry, topics, file)
     return lambda rows: add_header(encode(rows), prefix)
 
 
@@ -62,12 +62,12 @@ class AvroRegistry:
     """Looks up the schemas of values that others wrote.
 
     Args:
-        url: of the registry's Confluent API.
+        registry: where they are.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 3})
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._client = registry.client()
 
     def text(self, schema_id: int) -> str | None:
         """An Avro schema by its id; None when the registry has none of this id.
@@ -93,6 +93,6 @@ class AvroRegistry:
         except SchemaRegistryError as error:
             if error.http_status_code == _NOT_FOUND:
                 return None
-            raise no_answer(self._url, error) from error
+            raise no_answer(self._registry, error) from error
         except Exception as error:  # the client lets its HTTP library's errors through
-            raise no_answer(self._url, error) from error
+            raise no_answer(self._registry, error) from error

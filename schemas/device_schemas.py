@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from schemas.avro_registry import AvroRegistry, avro_text
 from schemas.device_wire import ALL_DATA_SENT, DATA_RECEIVED, KINDS
 from schemas.errors import FlowError
+from schemas.registry import Registry
 
 __all__ = [
     "FOREIGN",
@@ -154,20 +155,20 @@ class WriterSchemas:
         return self._kinds.index(kinds)
 
 
-def registered_writers(url: str, topic: str) -> WriterSchemas:
+def registered_writers(registry: Registry, topic: str) -> WriterSchemas:
     """The writers' schemas of a topic, from a schema registry.
 
     Args:
-        url: of the registry's Confluent API.
+        registry: where they are.
         topic: where the values lie.
 
     Raises:
         FlowError: The registry does not answer, or the topic's newest schema, if it has one,
             cannot be read as ours.
     """
-    registry = AvroRegistry(url)
-    writers = WriterSchemas(registry.text)
-    newest = registry.latest(topic)
+    schemas = AvroRegistry(registry)
+    writers = WriterSchemas(schemas.text)
+    newest = schemas.latest(topic)
     if newest is not None and not writers.can_read(newest):
         raise FlowError(
             f"The newest schema of {topic}-value in the schema registry is no device event",

@@ -1,8 +1,10 @@
 """Schema registry: register a message's schema and frame values with its id."""
 
 import base64
-import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -12,11 +14,64 @@ from google.protobuf.message import Message
 from schemas.errors import FlowError
 from schemas.wire import add_header, header
 
-__all__ = ["framed", "no_answer", "registered"]
+__all__ = ["Registry", "framed", "no_answer", "registered"]
+
+_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Where the registry is, and how it is talked to.
+
+    Attributes:
+        url: of its Confluent API; several with commas. May hold user and password.
+        user_info: `user:password`, instead.
+        ca: PEM file of the CAs it is trusted by; None for the usual public ones.
+        certificate: PEM file of our own certificate.
+        key: PEM file of that certificate's private key.
+    """
+
+    url: str = field(repr=False)
+    user_info: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """The URL without user and password."""
+        parts = (urlsplit(url.strip()) for url in self.url.split(","))
+        return ",".join(urlunsplit(p._replace(netloc=p.netloc.rpartition("@")[2])) for p in parts)
+
+    @property
+    def is_told_twice(self) -> bool:
+        """Whether the URL and `user_info` both hold a user."""
+        return self.user_info is not None and self._user_in_url is not None
+
+    @property
+    def _user_in_url(self) -> str | None:
+        parts = urlsplit(self.url.split(",")[0])
+        if parts.username is None:
+            return None
+        return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+
+    def client(self, *, retries: int = 3) -> SchemaRegistryClient:
+        """A client; the caller closes it. Its errors repeat the URL, and so not a password."""
+        config: dict[str, str | int] = {
+            "url": self.shown,
+            "timeout": _TIMEOUT_S,
+            "max.retries": retries,
+        }
+        user_info = self.user_info or self._user_in_url
+        if user_info is not None:
+            config["basic.auth.user.info"] = user_info
+        files = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+        config |= {f"ssl.{name}.location": str(path) for name, path in files.items() if path}
+        return SchemaRegistryClient(config)
 
 
 def framed(
-    url: str | None,
+    registry: Registry | None,
     topics: Iterable[str],
     message: type[Message],
     encode: Callable[[pa.RecordBatch], pa.BinaryArray],
@@ -27,7 +82,7 @@ def framed(
     that Confluent's clients register; a registry gives it the same id under every subject.
 
     Args:
-        url: of the registry's Confluent API; None for none: then it is `encode` itself.
+        registry: None for none: then it is `encode` itself.
         topics: topics the values go to, at least one.
         message: generated class of the message.
         encode: rows to messages.
@@ -35,21 +90,21 @@ def framed(
     Raises:
         FlowError: The registry cannot be reached, or refuses the schema.
     """
-    if url is None:
+    if registry is None:
         return encode
     descriptor = message.DESCRIPTOR
     schema = Schema(base64.standard_b64encode(descriptor.file.serialized_pb).decode(), "PROTOBUF")
-    schema_id = registered(url, topics, schema, descriptor.full_name)
+    schema_id = registered(registry, topics, schema, descriptor.full_name)
     place = list(descriptor.file.message_types_by_name).index(descriptor.name)
     prefix = header(schema_id, [place])
     return lambda rows: add_header(encode(rows), prefix)
 
 
-def registered(url: str, topics: Iterable[str], schema: Schema, name: str) -> int:
+def registered(registry: Registry, topics: Iterable[str], schema: Schema, name: str) -> int:
     """The id of a schema, registered as `<topic>-value` of each topic.
 
     Args:
-        url: of the registry's Confluent API.
+        registry: where to.
         topics: at least one.
         schema: what to register.
         name: of the schema, for messages.
@@ -58,7 +113,7 @@ def registered(url: str, topics: Iterable[str], schema: Schema, name: str) -> in
         FlowError: The registry cannot be reached, or refuses the schema.
     """
     ids: set[int] = set()
-    with SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1}) as client:
+    with registry.client(retries=1) as client:
         for topic in topics:
             try:
                 ids.add(client.register_schema(f"{topic}-value", schema))
@@ -69,23 +124,19 @@ def registered(url: str, topics: Iterable[str], schema: Schema, name: str) -> in
                     "or choose another OUTPUT_TOPIC.",
                 ) from error
             except Exception as error:  # the client lets its HTTP library's errors through
-                raise no_answer(url, error) from error
+                raise no_answer(registry, error) from error
     if len(ids) != 1:
         raise FlowError(
-            f"The schema registry at SCHEMA_REGISTRY_URL={_shown(url)} gave one schema several ids",
+            f"The schema registry at SCHEMA_REGISTRY_URL={registry.shown} gave one schema "
+            "several ids",
             "Use a registry with ids that are global, as Confluent's are.",
         )
     return ids.pop()
 
 
-def no_answer(url: str, error: Exception) -> FlowError:
+def no_answer(registry: Registry, error: Exception) -> FlowError:
     """What to tell when the registry cannot be reached."""
     return FlowError(
-        f"No schema registry answers at SCHEMA_REGISTRY_URL={_shown(url)} ({error})",
+        f"No schema registry answers at SCHEMA_REGISTRY_URL={registry.shown} ({error})",
         "Start it or correct the address, then start again.",
     )
-
-
-def _shown(url: str) -> str:
-    """The URL without a name and password."""
-    return re.sub("//[^/@]*@", "//", url)

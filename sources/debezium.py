@@ -24,6 +24,7 @@ from typing_extensions import override
 from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.origin import Origin
+from schemas.registry import Registry
 from schemas.stream import Fetched, Output
 from schemas.tables import REJECTED_SCHEMA
 from schemas.transactions import Captured, CapturedTable
@@ -60,13 +61,13 @@ class DebeziumPlace(NamedTuple):
         config: librdkafka settings.
         prefix: `topic.prefix` of the connector.
         tables: what to capture, by name; in schema `public`.
-        registry_url: of Avro values; None for JSON.
+        registry: of Avro values; None for JSON.
     """
 
     config: Mapping[str, str | int]
     prefix: str
     tables: Mapping[str, CapturedTable]
-    registry_url: str | None = None
+    registry: Registry | None = None
 
     @property
     def names(self) -> list[str]:
@@ -138,7 +139,7 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
         self._place = place
         self._clock_s = clock_s
         self._tables = list(place.tables.values())
-        self._values = as_json if place.registry_url is None else AvroValues(place.registry_url)
+        self._values = as_json if place.registry is None else AvroValues(place.registry)
         self._merge = Merge(place.names, state.merge if state else None)
         self._logs = [KafkaLog(place.config, topic, group) for topic in place.topics]
         offsets = state.offsets if state else (None,) * len(self._logs)

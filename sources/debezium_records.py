@@ -17,10 +17,10 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import fastavro
-from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas.errors import FlowError
+from schemas.registry import Registry
 from schemas.transactions import (
     INVALID_VALUE,
     TRUNCATE,
@@ -111,11 +111,11 @@ class AvroValues:
     """Reads Avro values with the schemas of a registry, each fetched once.
 
     Args:
-        url: of the registry's Confluent API.
+        registry: where they are.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._schemas: dict[int, Any] = {}
 
     def __call__(self, value: bytes) -> Any:  # noqa: ANN401  # a record of the schema
@@ -134,7 +134,7 @@ class AvroValues:
 
     def _fetch(self, number: int) -> Any:  # noqa: ANN401  # a schema as JSON
         try:
-            with SchemaRegistryClient({"url": self._url, "timeout": 10}) as client:
+            with self._registry.client() as client:
                 return json.loads(client.get_schema(number).schema_str or "")
         except SchemaRegistryError as error:
             if error.http_status_code == HTTPStatus.NOT_FOUND:

@@ -13,7 +13,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from dataflows.settings import FlowSettings
+from dataflows.connections import ConnectionSettings
+from dataflows.process import kafka_config
 from schemas.errors import FlowError
 from sinks.kafka_topics import TopicSpec, create_topics
 from sources.dead_letters import DeadLetter, Place, marks_topic, read_letters, replay
@@ -80,18 +81,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _client_config() -> dict[str, str]:
-    servers = FlowSettings.load().kafka_bootstrap_servers
-    if servers is None:
+def _client_config() -> dict[str, str | int]:
+    settings = ConnectionSettings.load()
+    if settings.kafka_bootstrap_servers is None:
         raise FlowError(
             "KAFKA_BOOTSTRAP_SERVERS is not set",
             "Set it to the brokers. An embedded run has its rejected records in the table "
             "rejected only.",
         )
-    return {"bootstrap.servers": servers}
+    return kafka_config(settings)
 
 
-def _chosen(options: argparse.Namespace, config: dict[str, str]) -> Iterator[DeadLetter]:
+def _chosen(options: argparse.Namespace, config: dict[str, str | int]) -> Iterator[DeadLetter]:
     def is_wanted(letter: DeadLetter) -> bool:
         return (
             (options.reason is None or letter.reason in options.reason)

@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
 
     def prepare(settings: FlowSettings) -> Callable[[int, int], Iterable[Produced]]:
-        url = settings.schema_registry_url
-        prefix = avro_header(url, [options.topic], "devices.avsc") if url else b""
+        registry = settings.registry
+        prefix = avro_header(registry, [options.topic], "devices.avsc") if registry else b""
         make = Devices(options.devices, 1, options.seed, prefix)
 
         def events(before: int, count: int) -> Iterable[Produced]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaException, Producer
 
+from dataflows.process import needed_kafka_config
 from dataflows.settings import FlowSettings
 from schemas.errors import FlowError
 from sinks.kafka_topics import ensure_topic, producer_config
@@ -58,10 +59,7 @@ def _drive(
     upto: int | None,
 ) -> int:
     settings = FlowSettings.load()
-    servers = settings.kafka_bootstrap_servers
-    if servers is None:
-        raise FlowError("KAFKA_BOOTSTRAP_SERVERS is not set", "Set it to the brokers.")
-    config = {"bootstrap.servers": servers}
+    config = needed_kafka_config(settings)
     ensure_topic(config, topic, _PARTITIONS)
     make = prepare(settings)
     producer = Producer({**producer_config(config), "linger.ms": 20})

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from schemas.errors import FlowError
+from schemas.registry import Registry
 from schemas.transactions import Captured, RowChange
 from schemas.vehicles import CAPTURED
 from sources.debezium import DebeziumPartition, DebeziumPlace, DebeziumState
@@ -203,6 +204,6 @@ def test_avro_of_a_registry(kafka: Kafka, topic: str, registry: SchemaRegistry) 
     connector = Connector(kafka, topic, encode)
     connector.write(VEHICLES, b"\0\xff\xff\xff\xff?")
     connector.commit(1, VEHICLES, ENGINES)
-    captured, _ = take(connector.place._replace(registry_url=registry.url), 1)
+    captured, _ = take(connector.place._replace(registry=Registry(registry.url)), 1)
     assert list(captured.transactions[0].changes) == [CHANGES[VEHICLES], CHANGES[ENGINES]]
     assert captured.rejected[0].rows["reason"].to_pylist() == ["undecodable"]

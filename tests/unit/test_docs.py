@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dataflows.connections import ConnectionSettings
 from dataflows.deribit_settings import DeribitSettings
 from dataflows.ewma_settings import EwmaSettings
 from dataflows.sellers_settings import SellersSettings
@@ -15,6 +16,7 @@ from dataflows.vehicles_settings import VehiclesSettings
 from page.settings import PageSettings
 
 SETTINGS = (  # as in the page
+    ConnectionSettings,
     FlowSettings,
     CandleSettings,
     DeribitSettings,

@@ -16,6 +16,7 @@ from tests.unit.test_docs import SETTINGS
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 _FIELDS = CandleSettings.model_fields
+_HERE = str(Path(__file__).parent)
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +42,21 @@ def refusal(**variables: str) -> str:
 def test_the_defaults() -> None:
     assert load().model_dump() == {
         "kafka_bootstrap_servers": None,
+        "kafka_security_protocol": "PLAINTEXT",
+        "kafka_sasl_mechanism": "PLAIN",
+        "kafka_sasl_username": None,
+        "kafka_sasl_password": None,
+        "kafka_ssl_ca_location": None,
+        "kafka_ssl_certificate_location": None,
+        "kafka_ssl_key_location": None,
+        "kafka_ssl_key_password": None,
         "database_url": None,
         "schema_registry_url": None,
+        "schema_registry_basic_auth_user_info": None,
+        "schema_registry_ssl_ca_location": None,
+        "schema_registry_ssl_certificate_location": None,
+        "schema_registry_ssl_key_location": None,
+        "secrets_dir": None,
         "flow_version": "1",
         "shards": 8,
         "stop_at_end": False,
@@ -71,8 +85,21 @@ def test_the_defaults() -> None:
 
 GOOD: dict[str, tuple[str, Any]] = {
     "KAFKA_BOOTSTRAP_SERVERS": ("a:9092,b:9092", "a:9092,b:9092"),
+    "KAFKA_SECURITY_PROTOCOL": ("SASL_SSL", "SASL_SSL"),
+    "KAFKA_SASL_MECHANISM": ("SCRAM-SHA-512", "SCRAM-SHA-512"),
+    "KAFKA_SASL_USERNAME": ("flows", "flows"),
+    "KAFKA_SASL_PASSWORD": ("p", "p"),
+    "KAFKA_SSL_CA_LOCATION": (__file__, Path(__file__)),
+    "KAFKA_SSL_CERTIFICATE_LOCATION": (__file__, Path(__file__)),
+    "KAFKA_SSL_KEY_LOCATION": (__file__, Path(__file__)),
+    "KAFKA_SSL_KEY_PASSWORD": ("k", "k"),
     "DATABASE_URL": ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
     "SCHEMA_REGISTRY_URL": ("https://registry:8081", "https://registry:8081"),
+    "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO": ("u:p", "u:p"),
+    "SCHEMA_REGISTRY_SSL_CA_LOCATION": (__file__, Path(__file__)),
+    "SCHEMA_REGISTRY_SSL_CERTIFICATE_LOCATION": (__file__, Path(__file__)),
+    "SCHEMA_REGISTRY_SSL_KEY_LOCATION": (__file__, Path(__file__)),
+    "SECRETS_DIR": (_HERE, Path(_HERE)),
     "FLOW_VERSION": ("2026-10.a_b", "2026-10.a_b"),
     "SHARDS": ("16", 16),
     "STOP_AT_END": ("1", True),
