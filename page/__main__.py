@@ -1,10 +1,11 @@
 """`python -m page`: serves what the flows write, from Kafka or from PostgreSQL."""
 
+import asyncio
 import logging
 import sys
 
 from page.app import make_app
-from page.serving import server
+from page.serving import serve
 from page.settings import PageSettings
 from schemas.errors import FlowError
 
@@ -16,15 +17,16 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = PageSettings.load()
+        asyncio.run(serve(make_app(settings), settings, _tell))
     except FlowError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    page = server(make_app(settings), settings.page_host, settings.page_port)
-    host = f"[{settings.page_host}]" if ":" in settings.page_host else settings.page_host
-    sys.stdout.write(f"The page is at http://{host}:{settings.page_port}/\n")
+    return 0
+
+
+async def _tell(url: str) -> None:
+    sys.stdout.write(f"The page is at {url}\n")
     sys.stdout.flush()
-    page.run()
-    return 0 if page.started else 1
 
 
 if __name__ == "__main__":

@@ -12,10 +12,14 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dataflows.process import kafka_config
+from page.api import api_routes
 from page.assets import asset_routes
 from page.database import database_url
 from page.health import Health
+from page.history import History
 from page.hub import Hub
+from page.kafka_reader import KafkaReader
 from page.kinds import HEALTH, Kind, kinds
 from page.memory import Memory
 from page.postgres_reader import PostgresReader
@@ -48,6 +52,7 @@ def make_app(settings: PageSettings) -> Starlette:
         most_rows=settings.page_queue_rows,
     )
     health = Health(settings.metrics_sources, hub)
+    history = History(lambda: database_url(settings))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -62,11 +67,13 @@ def make_app(settings: PageSettings) -> Starlette:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await history.close()
 
     app = Starlette(
         routes=[
             Route("/stream", stream),
             Route("/healthz", _healthz),
+            *api_routes(),
             *asset_routes(),
         ],
         middleware=[Middleware(_Headers)],
@@ -74,7 +81,7 @@ def make_app(settings: PageSettings) -> Starlette:
         lifespan=lifespan,
     )
     app.state.settings, app.state.hub, app.state.health = settings, hub, health
-    app.state.kinds = shown
+    app.state.kinds, app.state.history = shown, history
     return app
 
 
@@ -84,7 +91,16 @@ def _reader(
     hub: Hub,
     depth: dict[str, int],
     health: Health,
-) -> PostgresReader:
+) -> KafkaReader | PostgresReader:
+    if settings.kafka_bootstrap_servers is not None:
+        return KafkaReader(
+            shown,
+            settings.topics,
+            hub,
+            config=kafka_config(settings),
+            is_framed=settings.schema_registry_url is not None,
+            report=health.report,
+        )
     return PostgresReader(
         list(shown.values()),
         hub,

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from page.kinds import HEALTH, KIND_NAMES, Row
+from page.kinds import HEALTH, KIND_NAMES, RANGED, Row
 from page.memory import Memory
 
 __all__ = ["Client", "Hub", "TooManyClientsError", "Wanted"]
@@ -148,7 +148,10 @@ class Hub:
         snapshot = [
             row
             for kind in wanted.kinds
-            for row in self.memory.tail(kind, wanted, history, MOST_SNAPSHOT_ROWS)
+            if kind not in RANGED or history > 0
+            for row in self.memory.tail(
+                kind, wanted, history if kind in RANGED else None, MOST_SNAPSHOT_ROWS
+            )
         ]
         client = Client(wanted, snapshot, self._most_rows, on_drop)
         self._clients.add(client)

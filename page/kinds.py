@@ -20,9 +20,11 @@ from schemas.tables import (
     statistics_table,
 )
 
-__all__ = ["HEALTH", "KIND_NAMES", "Kind", "Row", "health_row", "kinds", "make_row"]
+__all__ = ["HEALTH", "KIND_NAMES", "RANGED", "Kind", "Row", "health_row", "kinds", "make_row"]
 
 HEALTH = "health"
+RANGED = frozenset({"candle", "ewma"})
+"""Kinds of whose series a reader says how many rows it wants at first."""
 KIND_NAMES = ("candle", "preview", "statistics", "ewma", "sales", "session", HEALTH)
 
 _SALES_WINDOWS = 60

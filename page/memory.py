@@ -54,22 +54,22 @@ class Memory:
         return {group: one.places[-1][0] for group, one in self._kinds.get(kind, {}).items()}
 
     def tail(
-        self, kind: str, wanted: Callable[[Row], bool], depth: int, most_rows: int
+        self, kind: str, wanted: Callable[[Row], bool], depth: int | None, most_rows: int
     ) -> Iterator[Row]:
         """The newest rows of each series of a kind, in order.
 
         Args:
             kind: which.
             wanted: asked with one row of a series for all of them.
-            depth: rows of a series.
+            depth: rows of a series; None: all that are kept.
             most_rows: of all together; the depth is lowered until it is kept.
         """
         series = [
             one for one in self._kinds.get(kind, {}).values() if wanted(one.rows[one.places[-1]])
         ]
-        depth = min(depth, max(1, most_rows // max(1, len(series))))
+        shares = max(1, most_rows // max(1, len(series)))
         for one in series:
-            for place in one.places[-depth:]:
+            for place in one.places[-min(depth or shares, shares) :]:
                 yield one.rows[place]
 
     def _is_news(self, row: Row) -> bool:

@@ -39,11 +39,11 @@ class Parameters:
                 400, "A parameter is there twice", "Write several values with commas."
             )
 
-    def text(self, name: str) -> str | None:
+    def text(self, name: str, longest: int = _LONGEST) -> str | None:
         """One text; None when it is not there or empty."""
         value = self._values.get(name) or None
-        if value is not None and (len(value) > _LONGEST or "\x00" in value):
-            raise RefusedError(400, f"{name} is no name", f"Give at most {_LONGEST} characters.")
+        if value is not None and (len(value) > longest or "\x00" in value):
+            raise RefusedError(400, f"{name} is no name", f"Give at most {longest} characters.")
         return value
 
     def names(self, name: str) -> tuple[str, ...] | None:
