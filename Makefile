@@ -1,5 +1,6 @@
 # make run   the candles flow on embedded defaults; needs Python 3.11 or 3.12 and make;
 #            another flow with FLOW=statistics
+# make page  the live page in a browser, with a simulated market to show; nothing else needed
 # make test  every test that is not marked slow, on real Kafka and PostgreSQL
 # make crash more than 100 kills at every kind of moment, outages and zombies: about an hour;
 #            other plans and logs with SEED=100
@@ -14,12 +15,15 @@ RECOVERY = $(DATA_DIR)/recovery/$(FLOW)
 SEED ?= 0
 export DATA_DIR
 
-.PHONY: run test test-unit test-integration-1 test-integration-2 test-crash crash lint proto lock clean bench bench-short
+.PHONY: run page test test-unit test-integration-1 test-integration-2 test-crash crash lint proto lock clean bench bench-short
 
 run: $(VENV)/.run
 	@test -f dataflows/$(FLOW).py || { echo "FLOW=$(FLOW) is no flow; docs/flows.md lists them all." >&2; exit 1; }
 	@test -d $(RECOVERY) || { mkdir -p $(RECOVERY) && $(BIN)/python -m bytewax.recovery $(RECOVERY) 1; }
 	@exec $(BIN)/python -m bytewax.run dataflows.$(FLOW) -r $(RECOVERY) -s 5 -b 0
+
+page: $(VENV)/.run
+	@exec $(BIN)/python -m page.demo
 
 # Two parts at a time, each with servers of its own: most tests wait for some process.
 PARTS := test-integration-1 test-integration-2 test-crash test-unit

@@ -59,7 +59,7 @@ def state_name(name: str, settings: FlowSettings, *, has_tables: bool) -> str:
     return f"{name}-v{settings.flow_version}{suffix}"
 
 
-def tables_url(settings: FlowSettings) -> str | None:
+def tables_url(settings: ConnectionSettings) -> str | None:
     """The database for tables; None for none. May start the embedded server."""
     url = settings.database_url
     if url == "off":

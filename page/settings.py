@@ -6,7 +6,8 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from dataflows.settings import FlowSettings, length_name
+from dataflows.connections import ConnectionSettings
+from dataflows.settings import length_name
 from page.kinds import HEALTH, KIND_NAMES
 from schemas.candles import INTERVALS_MS
 
@@ -26,7 +27,7 @@ class MetricsSource(NamedTuple):
     url: str
 
 
-class PageSettings(FlowSettings):
+class PageSettings(ConnectionSettings):
     """What the page takes besides."""
 
     page_host: str = Field(
