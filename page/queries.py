@@ -11,11 +11,18 @@ from psycopg import sql
 
 from page.kinds import Kind
 
-__all__ = ["MOMENT", "TableQueries", "has_order_index", "table_queries"]
+__all__ = [
+    "MOMENT",
+    "MOST_PER_SERIES",
+    "MOST_ROWS",
+    "TableQueries",
+    "has_order_index",
+    "table_queries",
+]
 
 MOST_ROWS = 5_000
 MOST_GROUPS = 20_000
-_MOST_PER_SERIES = 1_000
+MOST_PER_SERIES = 1_000
 
 MOMENT = b"SELECT pg_current_snapshot()::text, pg_snapshot_xmin(pg_current_snapshot())::text"
 """What is visible now, and the oldest transaction that may still become visible."""
@@ -42,14 +49,14 @@ _GROUPS = """
 """
 
 _NEXT = """
-    SELECT {columns} FROM {groups} CROSS JOIN LATERAL (
+    SELECT {n_columns} FROM {groups} CROSS JOIN LATERAL (
         SELECT {columns} FROM {table} t WHERE {same} t.{order} > g.since
         ORDER BY t.{order} LIMIT {most_per_series}
     ) n LIMIT {most_rows}
 """
 
 _RECENT = """
-    SELECT {columns} FROM {groups} CROSS JOIN LATERAL (
+    SELECT {n_columns} FROM {groups} CROSS JOIN LATERAL (
         SELECT {columns}, t.xmin AS written_by FROM {table} t WHERE {same} TRUE
         ORDER BY t.{order} DESC LIMIT %(depth)s
     ) n
@@ -99,6 +106,7 @@ def table_queries(kind: Kind) -> TableQueries:
         "table": sql.Identifier(kind.table.name),
         "order": sql.Identifier(kind.order),
         "columns": _list(columns),
+        "n_columns": _list(columns, "n"),
         "names": names,
         "t_names": _list(kind.group, "t"),
         "found_names": _list(kind.group, "found"),
@@ -109,7 +117,7 @@ def table_queries(kind: Kind) -> TableQueries:
             sql.SQL("t.{0} = g.{0} AND ").format(sql.Identifier(name)) for name in kind.group
         ),
         "most_groups": sql.Literal(MOST_GROUPS),
-        "most_per_series": sql.Literal(_MOST_PER_SERIES),
+        "most_per_series": sql.Literal(MOST_PER_SERIES),
         "most_rows": sql.Literal(MOST_ROWS),
     }
     is_grouped = bool(kind.group) and not kind.is_latest
