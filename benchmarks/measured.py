@@ -40,7 +40,7 @@ from sources.replication import ReplicationStream
 __all__ = ["main"]
 
 _EPOCH_S = 5
-_READ = ("tidemark_source_records", "tidemark_slot_changes")
+_READ = "tidemark_source_records"
 _SAMPLE_S = 0.1
 _SLOT_MESSAGES = 4_000  # what the product takes at once
 _SLOT_REST_S = 0.004
@@ -60,7 +60,7 @@ class _Moment(NamedTuple):
         read = sum(
             sample.value
             for metric in REGISTRY.collect()
-            if metric.name in _READ
+            if metric.name == _READ
             for sample in metric.samples
             if sample.name.endswith("_total")
         )

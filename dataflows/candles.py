@@ -71,6 +71,7 @@ def candles(log: LogInput, trades: Stream[Events], settings: CandleSettings) -> 
         partials,
         CANDLE,
         windows,
+        flow="candles",
         partitions=wiring.partitions,
         preview_s=settings.preview_ms / 1000,
     )

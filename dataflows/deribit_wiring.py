@@ -47,7 +47,7 @@ class DeribitWiring:
 
     def __init__(self, name: str, settings: DeribitSettings) -> None:
         self._settings = settings
-        prepare_process(settings)
+        prepare_process(name, settings)
         definition: dict[str, object] = {
             "connections": settings.deribit_connections,
             "partitions": settings.deribit_partitions,

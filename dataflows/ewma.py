@@ -59,7 +59,7 @@ def averages(
     encode = framed(settings.registry, [settings.output], market_pb2.Ewma, encode_ewma)
 
     events, asides = scatter("scatter", trades, fold, scattering)
-    results = ordered("ewma", events, fold, partitions=wiring.partitions)
+    results = ordered("ewma", events, fold, flow="ewma", partitions=wiring.partitions)
     wiring.output(
         op.merge("ewma_outputs", results, asides),
         messages=MessageRoute(

@@ -87,7 +87,7 @@ class LogInput:
         self._with_keys = with_keys
         self._settings = settings
         self.progress = RunProgress(what=topic, is_finite=settings.stop_at_end)
-        prepare_process(settings)
+        prepare_process(name, settings)
         self.client_config = kafka_config(settings)
         self.is_embedded = settings.kafka_bootstrap_servers is None
         self._simulated = simulated(settings) if self.is_embedded else None

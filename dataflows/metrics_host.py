@@ -36,12 +36,14 @@ def prepare(port: int, host: str) -> None:
         host: `METRICS_HOST`: `127.0.0.1` or `0.0.0.0`.
 
     Raises:
-        FlowError: The kernel does not let a process keep a socket to the loopback device.
+        FlowError: The port is taken, or the kernel does not let a process keep a socket to the
+            loopback device.
     """
     # Bytewax serves Python's Prometheus registry beside its own metrics.
     os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
     os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(port)
     _ports.clear()
+    _check_free(port)
     if host != "127.0.0.1":
         return
     try:
@@ -60,6 +62,19 @@ def keep() -> None:
     """Bind the server to the loopback device as soon as it listens; in a thread of its own."""
     for port in _ports:
         threading.Thread(target=_keep, args=(port,), name="metrics-host", daemon=True).start()
+
+
+def _check_free(port: int) -> None:
+    """Bytewax would say nothing, and serve nothing."""
+    try:
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Bytewax does
+            tried.bind(("", port))
+    except OSError as error:
+        raise FlowError(
+            f"METRICS_PORT={port} cannot be listened on: {error}",
+            "Each process needs a port of its own: end the other process, or choose another one.",
+        ) from error
 
 
 def _keep(port: int) -> None:

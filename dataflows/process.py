@@ -1,6 +1,6 @@
 """What every flow does of its settings alone: metrics, fail points, brokers, database, state."""
 
-from dataflows import metrics_host
+from dataflows import build_info, metrics_host
 from dataflows.connections import ConnectionSettings
 from dataflows.settings import FlowSettings
 from schemas import failpoints
@@ -11,8 +11,9 @@ from sinks.embedded_postgres import embedded_postgres
 __all__ = ["kafka_config", "needed_kafka_config", "prepare_process", "state_name", "tables_url"]
 
 
-def prepare_process(settings: FlowSettings) -> None:
-    """Arm the fail points and have metrics served, if asked to."""
+def prepare_process(name: str, settings: FlowSettings) -> None:
+    """Arm the fail points of a flow and have its metrics served, if asked to."""
+    build_info.announce(name, settings.flow_version)
     failpoints.configure(settings.failpoints)
     if settings.metrics_port is not None:
         metrics_host.prepare(settings.metrics_port, settings.metrics_host)

@@ -54,7 +54,9 @@ def flow() -> Dataflow:
     dataflow = Dataflow(log.flow_id)
     sales = log.read("sales", dataflow, SaleCodec())
     partials, asides = combine("combine", sales, TOTALS, combining)
-    totals, _ = tumbling("totals", partials, TOTALS, windows, partitions=wiring.partitions)
+    totals, _ = tumbling(
+        "totals", partials, TOTALS, windows, flow="sellers", partitions=wiring.partitions
+    )
     wiring.output(
         op.merge("totals_outputs", totals, asides),
         messages=MessageRoute(

@@ -53,7 +53,9 @@ def flow() -> Dataflow:
     dataflow = Dataflow(log.flow_id)
     read = log.read("events", dataflow, codec)
     events, asides = scatter("scatter", read, rule, scattering)
-    sessions = ordered("sessions", events, rule, partitions=wiring.partitions, table=SessionTable)
+    sessions = ordered(
+        "sessions", events, rule, flow="sessions", partitions=wiring.partitions, table=SessionTable
+    )
     wiring.output(
         op.merge("sessions_outputs", sessions, asides),
         messages=MessageRoute(

@@ -85,7 +85,7 @@ def statistics(
     encode = framed(settings.registry, [settings.output], market_pb2.Statistics, encode_statistics)
 
     partials, asides = combine("panes", trades, aggregate, combining)
-    windows = rolling("statistics", partials, rule, partitions=wiring.partitions)
+    windows = rolling("statistics", partials, rule, flow="statistics", partitions=wiring.partitions)
     op.inspect("emitted", windows, emitted.hear)
     wiring.output(
         op.merge("statistics_outputs", windows, asides),

@@ -33,5 +33,5 @@ def flow() -> Dataflow:
 
     dataflow = Dataflow(wiring.flow_id)
     captured = op.input("captured", dataflow, source)
-    wiring.output(vehicles("vehicles", captured))
+    wiring.output(vehicles("vehicles", captured, flow="vehicles"))
     return dataflow

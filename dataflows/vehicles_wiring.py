@@ -52,7 +52,7 @@ class VehiclesWiring:
 
     def __init__(self, name: str, settings: VehiclesSettings) -> None:
         self._settings = settings
-        prepare_process(settings)
+        prepare_process(name, settings)
         self._debezium = DebeziumPlace(
             kafka_config(settings),
             settings.vehicles_topic_prefix,

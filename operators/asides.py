@@ -13,15 +13,12 @@ import pyarrow as pa
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 from numpy.typing import NDArray
-from prometheus_client import Counter
 
+from operators.metrics import AGGREGATED, LATE
 from schemas.stream import Events, Output
 from schemas.tables import LATE_SCHEMA, REJECTED_SCHEMA
 
 __all__ = ["apart", "asides"]
-
-_AGGREGATED = Counter("tidemark_aggregated_records", "Records aggregated.", ["flow", "partition"])
-_LATE = Counter("tidemark_late_records", "Records too late to count.", ["flow", "partition"])
 
 _UTC_MS = pa.timestamp("ms", tz="UTC")
 
@@ -40,10 +37,10 @@ def asides(
         late: indices of its late records, rising.
     """
     partition = str(events.partition)
-    _AGGREGATED.labels(flow, partition).inc(len(events.offsets) - len(late))
+    AGGREGATED.labels(flow, partition).inc(len(events.offsets) - len(late))
     out = []
     if len(late):
-        _LATE.labels(flow, partition).inc(len(late))
+        LATE.labels(flow, partition).inc(len(late))
         offsets = events.offsets[late]
         rows = _late_rows(flow, topic, events, late)
         aside = Output(

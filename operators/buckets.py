@@ -60,6 +60,11 @@ class Buckets(Generic[Value]):
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
 
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the last snapshot."""
+        return sum(map(len, self._blocks))
+
     def snapshot(self) -> Blocks:
         """All of it, immutable."""
         for number in self._touched:

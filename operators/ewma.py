@@ -242,10 +242,14 @@ class Ewma:
         )
         return rows[:n], next_due_ms
 
+    def is_open(self, states: NDArray[Any]) -> NDArray[np.bool_]:
+        """A key with an open period."""
+        has_open: NDArray[np.bool_] = states["count"] > 0
+        return has_open
+
     def is_live(self, states: NDArray[Any]) -> NDArray[np.bool_]:
         """A key with an open period, or with an average that goes on."""
-        has_open: NDArray[np.bool_] = states["count"] > 0
-        return has_open if self._rule.mode == "window" else states["has_value"] > 0
+        return self.is_open(states) if self._rule.mode == "window" else states["has_value"] > 0
 
     def lower(self, rows: NDArray[Any], names: Sequence[str]) -> pa.RecordBatch:
         """(r,) rows of `schemas.ewma.EWMA_SCHEMA`."""

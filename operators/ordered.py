@@ -18,6 +18,7 @@ import bytewax.operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from typing_extensions import override
 
+from operators.metrics import StateSize, watched
 from operators.ordered_fold import EventShape
 from operators.ordered_scatter import ShardEvents
 from operators.ordered_table import FoldTable, OrderedTable
@@ -79,6 +80,10 @@ class OrderedShard(StatefulBatchLogic[ShardEvents, Output, OrderedState]):
             for kind, ticks, lowered in rows
         ], False
 
+    def state_size(self) -> tuple[int, StateSize]:
+        """See `operators.metrics.Stateful`."""
+        return self._shard, self._table.size()
+
     @override
     def on_eof(self) -> tuple[list[Output], bool]:
         return [], False  # the end of a run is not the end of the log
@@ -93,6 +98,7 @@ def ordered(
     up: KeyedStream[ShardEvents],
     fold: EventShape,
     *,
+    flow: str,
     partitions: int,
     tick_ms: int = 1_000,
     table: Callable[[Any, int, Any], OrderedTable] = FoldTable,
@@ -103,13 +109,16 @@ def ordered(
         step_id: unique and permanent name; recovery finds the state by it.
         up: events by shard key, see `operators.ordered_scatter`.
         fold: what to compute.
+        flow: name, for metrics.
         partitions: number of source partitions.
         tick_ms: length of a tick, the same as in `up`.
         table: how a shard computes it.
     """
-    items = op.stateful_batch(
-        step_id, up, lambda state: OrderedShard(fold, partitions, tick_ms, state, table)
-    )
+
+    def shard(state: OrderedState | None) -> OrderedShard:
+        return watched(OrderedShard(fold, partitions, tick_ms, state, table), flow, step_id)
+
+    items = op.stateful_batch(step_id, up, shard)
     return op.map(f"{step_id}_lanes", items, _by_lane)
 
 

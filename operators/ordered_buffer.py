@@ -119,6 +119,12 @@ class ReorderBuffer:
         return self._n
 
     @property
+    def nbytes(self) -> int:
+        """Memory reserved, in bytes."""
+        columns = sum(column.nbytes for column in self._columns.values())
+        return columns + (0 if self._values is None else self._values.nbytes)
+
+    @property
     def oldest_ms(self) -> int:
         """Event time of the oldest event; later than every other time when there is none."""
         return self._oldest_ms

@@ -79,6 +79,10 @@ class Fold(EventShape, Protocol):
         """
         ...
 
+    def is_open(self, states: NDArray[Any]) -> NDArray[np.bool_]:
+        """(k,) whether a row is still to come of what was folded."""
+        ...
+
     def is_live(self, states: NDArray[Any]) -> NDArray[np.bool_]:
         """(k,) whether a state means more than that of a key without events."""
         ...

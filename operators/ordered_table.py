@@ -22,6 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from operators.keys import Keys
+from operators.metrics import StateSize
 from operators.ordered_arrivals import Arrivals
 from operators.ordered_fold import Fold
 from operators.ordered_scatter import ShardEvents
@@ -52,6 +53,10 @@ class OrderedTable(Protocol):
 
     def flush(self, watermark_ms: int) -> Sequence[TableRows]:
         """What there would be if the log ended here; call it after `advance(watermark_ms)`."""
+        ...
+
+    def size(self) -> StateSize:
+        """How much it holds; any thread may ask."""
         ...
 
     def snapshot(self) -> Any:  # noqa: ANN401  # each table has its own
@@ -142,6 +147,16 @@ class FoldTable:
             self._flushed_ms = first_tick_after(seen_ms, self._tick_ms)
             rows["tick"] = self._flushed_ms
         return self._lowered(rows)
+
+    def size(self) -> StateSize:
+        """How much it holds; any thread may ask."""
+        states, arrivals = self._states, self._arrivals
+        return StateSize(
+            int(np.count_nonzero(self._fold.is_open(states))),
+            len(arrivals.keys),
+            len(arrivals.buffer),
+            states.nbytes + arrivals.buffer.nbytes,
+        )
 
     def snapshot(self) -> FoldSnapshot:
         """An immutable copy of what is live."""

@@ -45,6 +45,11 @@ class HeldValues:
         self._data = np.empty(0, np.uint8)
         self._used = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Memory reserved, in bytes."""
+        return self._data.nbytes
+
     def add(self, values: pa.BinaryArray) -> tuple[Int64s, Int64s]:
         """Take in (m,) values without nulls; where each starts and ends."""
         offsets, data = binary_views(values)

@@ -23,6 +23,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from typing_extensions import override
 
 from operators.combine import PanePartials
+from operators.metrics import StateSize, watched
 from operators.rolling_rows import rolling_rows
 from operators.rolling_table import RollingRule, RollingTable
 from schemas.origin import Arrivals
@@ -87,6 +88,10 @@ class RollingShard(StatefulBatchLogic[PanePartials, Output, RollingState]):
             )
         return out
 
+    def state_size(self) -> tuple[int, StateSize]:
+        """See `operators.metrics.Stateful`."""
+        return self._shard, self._table.size()
+
     @override
     def on_eof(self) -> tuple[list[Output], bool]:
         return [], False  # the end of a run is not the end of the log
@@ -97,7 +102,7 @@ class RollingShard(StatefulBatchLogic[PanePartials, Output, RollingState]):
 
 
 def rolling(
-    step_id: str, up: KeyedStream[PanePartials], rule: RollingRule, *, partitions: int
+    step_id: str, up: KeyedStream[PanePartials], rule: RollingRule, *, flow: str, partitions: int
 ) -> KeyedStream[Output]:
     """Results by lane.
 
@@ -105,9 +110,12 @@ def rolling(
         step_id: unique and permanent name; recovery finds the state by it.
         up: candle partials by shard key, see `operators.combine`; the panes of the rule.
         rule: the windows' parameters.
+        flow: name, for metrics.
         partitions: number of source partitions.
     """
-    items = op.stateful_batch(step_id, up, lambda state: RollingShard(rule, partitions, state))
+    items = op.stateful_batch(
+        step_id, up, lambda state: watched(RollingShard(rule, partitions, state), flow, step_id)
+    )
     return op.map(f"{step_id}_results", items, _by_lane)
 
 

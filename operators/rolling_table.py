@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from operators import rolling_ticks
 from operators.candle import PARTIAL
 from operators.keys import Keys
+from operators.metrics import StateSize
 from operators.rolling_panes import FREE, KEY, PANE
 from operators.rolling_ticks import (
     DONE,
@@ -155,6 +156,16 @@ class RollingTable:
             yield rows
         if len(self._keys) > _FEW_KEYS and self._clock[LIVE] < len(self._keys) // 2:
             self._forget()
+
+    def size(self) -> StateSize:
+        """How much it holds; any thread may ask."""
+        arrays = (self._panes, self._windows, self._rows, self._pending)
+        return StateSize(
+            int(self._clock[LIVE]),
+            len(self._keys),
+            self._pending_n,
+            sum(array.nbytes for array in arrays),
+        )
 
     def _advance(self, limit_ms: int) -> NDArray[Any]:
         pending = self._pending[: self._pending_n]

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from operators.many_keys import ManyKeys
+from operators.metrics import StateSize
 from operators.ordered_arrivals import Arrivals
 from operators.ordered_buffer import InOrder
 from operators.ordered_scatter import ShardEvents
@@ -121,6 +122,16 @@ class SessionTable:
         self._flushed_ms = int(first_tick_after(seen_ms, self._tick_ms))
         folded.rows["tick"] = self._flushed_ms
         return self._lowered(events, folded, np.full(len(is_news), self._flushed_ms), is_news)
+
+    def size(self) -> StateSize:
+        """How much it holds; any thread may ask."""
+        states, arrivals = self._states, self._arrivals
+        return StateSize(
+            int(np.count_nonzero(states["count"])),
+            len(arrivals.keys),
+            len(arrivals.buffer),
+            states.nbytes + self._cells.nbytes + arrivals.buffer.nbytes,
+        )
 
     def snapshot(self) -> SessionSnapshot:
         """An immutable copy of what is live."""

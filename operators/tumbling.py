@@ -28,6 +28,7 @@ from typing_extensions import override
 
 from operators.aggregate import Aggregate
 from operators.combine import PanePartials
+from operators.metrics import StateSize, watched
 from operators.window_table import TableSnapshot, WindowRule, WindowTable
 from schemas.origin import Arrivals
 from schemas.stream import NEVER, Output
@@ -154,6 +155,10 @@ class TumblingShard(StatefulBatchLogic[PanePartials, Output | Preview, ShardStat
             return None
         return datetime.fromtimestamp(self._next_preview_s(self._clock()), UTC)
 
+    def state_size(self) -> tuple[int, StateSize]:
+        """See `operators.metrics.Stateful`."""
+        return self._shard, self._table.size()
+
     @override
     def on_eof(self) -> tuple[list[Output | Preview], bool]:
         return [], False  # the end of a run is not the end of the log
@@ -169,6 +174,7 @@ def tumbling(
     aggregate: Aggregate,
     rule: WindowRule,
     *,
+    flow: str,
     partitions: int,
     preview_s: float | None = None,
 ) -> tuple[KeyedStream[Output], Stream[pa.RecordBatch]]:
@@ -179,12 +185,16 @@ def tumbling(
         up: partials by shard key, see `operators.combine`.
         aggregate: what a window holds.
         rule: the windows' parameters.
+        flow: name, for metrics.
         partitions: number of source partitions.
         preview_s: spans of wall time with a preview each; 0 for one per batch, None for none.
     """
-    items = op.stateful_batch(
-        step_id, up, lambda state: TumblingShard(aggregate, rule, partitions, preview_s, state)
-    )
+
+    def shard(state: ShardState | None) -> TumblingShard:
+        made = TumblingShard(aggregate, rule, partitions, preview_s, state)
+        return watched(made, flow, step_id)
+
+    items = op.stateful_batch(step_id, up, shard)
     results = op.filter_map(f"{step_id}_results", items, _results_only)
 
     def lower(items: list[tuple[str, Output | Preview]]) -> list[pa.RecordBatch]:

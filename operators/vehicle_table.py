@@ -19,6 +19,7 @@ vehicle that was ever published its uuid and revision.
 from typing import Any, Literal, NamedTuple
 
 from operators.buckets import Blocks, Buckets
+from operators.metrics import StateSize
 from schemas.stream import NEVER
 from schemas.transactions import UNCHANGED, RowChange, Transaction
 from schemas.vehicles import (
@@ -81,6 +82,11 @@ class VehicleTable:
             if told is not None:
                 published.append(told)
         return published
+
+    def size(self) -> StateSize:
+        """How much it holds, in bytes as of the last snapshot; any thread may ask."""
+        size_bytes = self._vehicles.stored_bytes + self._engines.stored_bytes
+        return StateSize(None, len(self._vehicles), None, size_bytes)
 
     def snapshot(self) -> VehicleTableState:
         """All of it, immutable."""

@@ -12,6 +12,7 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from typing_extensions import override
 
+from operators.metrics import StateSize, watched
 from operators.vehicle_table import VehicleTable, VehicleTableState
 from schemas.origin import newest_origin
 from schemas.stream import Output
@@ -46,6 +47,10 @@ class VehiclesLogic(StatefulBatchLogic[Captured, Output, VehicleTableState]):
         origin = newest_origin(captured.origin for captured in values)
         return [Output("results", 0, positions, int(positions[-1]), rows, origin=origin)], False
 
+    def state_size(self) -> tuple[int, StateSize]:
+        """See `operators.metrics.Stateful`."""
+        return 0, self._table.size()
+
     @override
     def on_eof(self) -> tuple[list[Output], bool]:
         return [], False  # the end of a run is not the end of the log
@@ -55,15 +60,18 @@ class VehiclesLogic(StatefulBatchLogic[Captured, Output, VehicleTableState]):
         return self._table.snapshot()
 
 
-def vehicles(step_id: str, up: Stream[Captured]) -> KeyedStream[Output]:
+def vehicles(step_id: str, up: Stream[Captured], *, flow: str) -> KeyedStream[Output]:
     """Published changes, and what the source rejected, by lane.
 
     Args:
         step_id: unique and permanent name; recovery finds the state by it.
         up: what the source captured.
+        flow: name, for metrics.
     """
     keyed = op.key_on(f"{step_id}_key", up, lambda _: _KEY)
-    results = op.stateful_batch(step_id, keyed, VehiclesLogic)
+    results = op.stateful_batch(
+        step_id, keyed, lambda state: watched(VehiclesLogic(state), flow, step_id)
+    )
     rejected = op.flat_map(f"{step_id}_rejected", up, lambda captured: captured.rejected)
     outputs = op.merge(f"{step_id}_outputs", op.map(f"{step_id}_plain", results, _output), rejected)
     return op.map(f"{step_id}_lanes", outputs, lambda output: (output.lane, output))

@@ -22,6 +22,7 @@ from operators import windows
 from operators.aggregate import Aggregate, cell_dtype, partial_dtype
 from operators.cells import CLOSED, FREE, HORIZON, MEMORY, NEXT_DUE, PANE, SILENCE, USED
 from operators.keys import Keys
+from operators.metrics import StateSize
 from operators.watermark import NO_TIME, first_tick_after
 from schemas.stream import NEVER
 
@@ -209,6 +210,17 @@ class WindowTable:
         self._changed[:] = False
         self._any_changed = False
         return self._rows[:n].copy()
+
+    def size(self) -> StateSize:
+        """How much it holds; any thread may ask."""
+        cells = self._cells[: self._clock[USED]]
+        arrays = (self._cells, self._rows, self._pending, self._heads, self._tails, self._changed)
+        return StateSize(
+            int(np.count_nonzero(cells["is_open"])),
+            len(self._keys),
+            self._pending_n,
+            sum(array.nbytes for array in arrays),
+        )
 
     def snapshot(self) -> TableSnapshot:
         """An immutable copy of what is live."""

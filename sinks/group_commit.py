@@ -21,6 +21,7 @@ Memory: at most twice the bounds, one queueful waiting and one being written.
 
 import logging
 import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -28,7 +29,9 @@ from typing import Protocol
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from schemas.errors import FlowError
+from schemas.live_gauges import Reading
 from schemas.stream import NEVER, Output
+from sinks.metrics import QUEUED, QUEUES, SinkMetrics
 
 __all__ = ["Committer", "ExactlyOnceSink", "GroupCommitPartition", "partition_names"]
 
@@ -76,6 +79,8 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         name: Of the partition, for the thread and for messages.
         committer: Opened and closed by the writer.
         resumed: Positions that the recovery store knows to be stored; None without.
+        flow: Name, for metrics, as the next.
+        sink: What it writes to.
         max_rows: Bound of the queue in rows; a larger item passes alone.
         max_items: Bound of the queue in items.
 
@@ -90,6 +95,8 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         committer: Committer,
         resumed: SinkState | None = None,
         *,
+        flow: str = "",
+        sink: str = "",
         max_rows: int = MAX_ROWS,
         max_items: int = MAX_ITEMS,
     ) -> None:
@@ -104,6 +111,8 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         self._busy = True  # opening
         self._closing = False
         self._error: BaseException | None = None
+        self._metrics = SinkMetrics(flow, sink, name)
+        QUEUES.watch(self, GroupCommitPartition._waiting)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
@@ -144,6 +153,7 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         Bytewax calls this also after another step failed. What is queued is a prefix of
         the lanes all the same, so storing it is right, and spares the next run the work.
         """
+        QUEUES.forget(self)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -158,7 +168,9 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
             while queued := self._taken():
                 outputs = self._not_stored(queued)
                 if outputs:
+                    began_s = time.perf_counter()
                     self._committer.commit(outputs)
+                    self._metrics.stored(outputs, time.perf_counter() - began_s)
         except BaseException as error:  # noqa: BLE001  # the worker's thread raises it
             with self._changed:
                 self._error = error
@@ -168,6 +180,9 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
             self._committer.close()
         except Exception:  # noqa: BLE001  # Bytewax cannot take an error of `close`
             _log.exception("Sink partition %s did not close cleanly", self._name)
+
+    def _waiting(self) -> Reading:
+        return Reading(self._metrics.labels, {QUEUED: self._queued_rows})
 
     def _taken(self) -> list[Output]:
         """All that is queued, once there is something; empty at the end."""
@@ -227,10 +242,21 @@ class ExactlyOnceSink(FixedPartitionedSink[Output, SinkState]):
         committer_of: Makes the committer of a partition, by name; not connected yet.
         partitions: How many transactions may be on their way at a time. Permanent for a
             flow: a lane's progress is stored by the partition it hashes to.
+        flow: Name, for metrics, as the next.
+        sink: What it writes to.
     """
 
-    def __init__(self, committer_of: Callable[[str], Committer], partitions: int = 2) -> None:
+    def __init__(
+        self,
+        committer_of: Callable[[str], Committer],
+        partitions: int = 2,
+        *,
+        flow: str = "",
+        sink: str = "",
+    ) -> None:
         self._committer_of = committer_of
+        self._flow = flow
+        self._sink = sink
         self._names = partition_names(partitions)
 
     def list_parts(self) -> list[str]:
@@ -248,7 +274,13 @@ class ExactlyOnceSink(FixedPartitionedSink[Output, SinkState]):
         resume_state: SinkState | None,
     ) -> GroupCommitPartition:
         """Start the writer, which opens the store."""
-        return GroupCommitPartition(for_part, self._committer_of(for_part), resume_state)
+        return GroupCommitPartition(
+            for_part,
+            self._committer_of(for_part),
+            resume_state,
+            flow=self._flow,
+            sink=self._sink,
+        )
 
 
 def partition_names(partitions: int) -> list[str]:

@@ -46,6 +46,8 @@ def kafka_sink(
     return ExactlyOnceSink(
         lambda name: KafkaCommitter(identity, routes, client_config, progress_topic, name),
         partitions,
+        flow=identity.name,
+        sink="kafka",
     )
 
 

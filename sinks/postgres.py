@@ -66,7 +66,12 @@ def postgres_sink(
         )
         for kind, route in routes.items()
     }
-    return ExactlyOnceSink(lambda name: PostgresCommitter(identity, tables, url, name), partitions)
+    return ExactlyOnceSink(
+        lambda name: PostgresCommitter(identity, tables, url, name),
+        partitions,
+        flow=identity.name,
+        sink="postgres",
+    )
 
 
 def prepare_postgres(

@@ -24,6 +24,7 @@ from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
 from schemas.tables import FLOWS, PROGRESS, WRITERS
 from sinks.fingerprint import check_fingerprint, fingerprint_json
+from sinks.metrics import RETRIES
 from sinks.postgres_connection import (
     OUTAGE_S,
     PostgresConnection,
@@ -122,6 +123,7 @@ class PostgresCommitter:
             "own_version": identity.version,
             "own_partition": name,
         }
+        self._retries = RETRIES.labels(identity.name, "postgres", name)
         self._tables = tables
         self._url = url
         self._connection: PostgresConnection | None = None
@@ -189,6 +191,7 @@ class PostgresCommitter:
                         "Look at the state of the server and start the flow again: it goes on "
                         "after the last transaction that succeeded.",
                     ) from error
+                self._retries.inc()
                 time.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
         self._begun = True

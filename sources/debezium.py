@@ -18,17 +18,16 @@ import pyarrow as pa
 from bytewax.inputs import StatefulSourcePartition
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from prometheus_client import Counter
 from typing_extensions import override
 
 from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.origin import Origin
 from schemas.registry import Registry
-from schemas.stream import Fetched, Output
+from schemas.stream import NEVER, Fetched, Output
 from schemas.tables import REJECTED_SCHEMA
 from schemas.transactions import Captured, CapturedTable
-from sources import stopping
+from sources import metrics, stopping
 from sources.debezium_merge import Merge, MergeState
 from sources.debezium_records import (
     AvroValues,
@@ -49,9 +48,6 @@ _QUIET = timedelta(milliseconds=12)
 _QUIET_S = 1.0
 _ASK_S = 0.25
 _TIMEOUT_S = 10.0
-
-_EVENTS = Counter("tidemark_debezium_records", "Records read.", ["topic"])
-_REJECTED = Counter("tidemark_debezium_rejected", "Records rejected.", ["topic", "reason"])
 
 
 class DebeziumPlace(NamedTuple):
@@ -114,7 +110,7 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
     """The one partition; see the module.
 
     Args:
-        flow: name, for dead letters.
+        flow: name, for dead letters and metrics.
         place: what to read; its topics exist.
         state: where to go on; None to read from the start.
         group: consumer group that lag tools see.
@@ -147,10 +143,15 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
             log.open(0, offset) for log, offset in zip(self._logs, offsets, strict=True)
         ]
         self._ends = [log.end(0) for log in self._logs] if stop_at_end else None
-        self._counters = [_EVENTS.labels(topic) for topic in place.topics]
+        self._counters = [metrics.READ.labels(flow, topic) for topic in place.topics]
         self._awake: datetime | None = None
         self._active_s = clock_s()
         self._asked_s = [-_ASK_S] * len(self._logs)
+        self._committed_ms = NEVER
+        for topic, fetcher in zip(place.topics, self._fetchers, strict=True):
+            metrics.watch(fetcher, flow, topic, metrics.standing_of)
+        # Transactions are in order where they are put together, by the last of the topics.
+        metrics.watch(self, flow, place.topics[-1], DebeziumPartition._standing)
 
     @override
     def next_batch(self) -> list[Captured]:
@@ -170,14 +171,22 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
         transactions = self._merge.advance(self._is_read)
         if self._ends is not None and not (most or transactions) and self._has_ended():
             raise StopIteration
-        now_s = self._clock_s()
+        for transaction in transactions[-1:]:
+            self._committed_ms = max(self._committed_ms, transaction.committed_us // 1000)
         if most:
-            self._active_s = now_s
-        quiet = now_s - self._active_s > _QUIET_S
-        self._awake = None if most >= _RECORDS else datetime.now(UTC) + (_QUIET if quiet else _BUSY)
+            self._active_s = self._clock_s()
+        wait = _QUIET if self._is_quiet() else _BUSY
+        self._awake = None if most >= _RECORDS else datetime.now(UTC) + wait
         if not (transactions or rejected):
             return []
         return [Captured(transactions, rejected, Origin(read_s, newest_ms))]
+
+    def _is_quiet(self) -> bool:
+        return self._clock_s() - self._active_s > _QUIET_S
+
+    def _standing(self) -> metrics.Standing:
+        last = metrics.standing_of(self._fetchers[-1])
+        return last._replace(watermark_ms=self._committed_ms, is_idle=self._is_quiet())
 
     def _take(self, number: int, fetched: Fetched, origin: Origin) -> list[Output]:
         """Take records of a topic in; the dead letters among them."""
@@ -205,7 +214,7 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
     ) -> Output:
         topic, n = self._place.topics[number], len(bad)
         for _, reason in bad:
-            _REJECTED.labels(topic, reason).inc()
+            metrics.REJECTED.labels(self._flow, topic, reason).inc()
         at = np.array([index for index, _ in bad])
         offsets = fetched.offsets[at]
         columns = [
@@ -247,5 +256,6 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
 
     @override
     def close(self) -> None:
+        metrics.forget(self)
         for fetcher in self._fetchers:
             fetcher.close()

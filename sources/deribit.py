@@ -15,11 +15,11 @@ from operator import itemgetter
 
 import pyarrow as pa
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from prometheus_client import Counter
 from typing_extensions import override
 
+from schemas.stream import NEVER
 from schemas.trade_rows import trade_rows
-from sources import stopping
+from sources import metrics, stopping
 from sources.deribit_feed import Connect, Feed
 from sources.deribit_protocol import channel_name
 from sources.deribit_session import FeedRule
@@ -30,7 +30,6 @@ Positions = tuple[tuple[str, int], ...]
 """Snapshot: the last `trade_seq` emitted per instrument."""
 
 _POLL = timedelta(milliseconds=5)
-_TRADES = Counter("tidemark_deribit_trades", "Trades emitted.", ["connection"])
 _by_instrument = itemgetter(0)
 
 
@@ -90,7 +89,8 @@ class DeribitPartition(StatefulSourcePartition[pa.RecordBatch, Positions]):
     ) -> None:
         self._emitted = dict(resumed or ())
         self._awake: datetime | None = None
-        self._trades = _TRADES.labels(name)
+        self._trades = metrics.READ.labels(rule.flow, name)
+        self._newest_ms = NEVER
         self._feed = None
         if subscription.channels:
             covered = {n: seq for n, seq in self._emitted.items() if subscription.covers(n)}
@@ -102,6 +102,7 @@ class DeribitPartition(StatefulSourcePartition[pa.RecordBatch, Positions]):
                 start_seq=subscription.start_seq,
                 instruments=tuple(subscription.instruments),
             )
+            metrics.watch(self, rule.flow, name, DeribitPartition._standing)
 
     @override
     def next_batch(self) -> list[pa.RecordBatch]:
@@ -114,7 +115,11 @@ class DeribitPartition(StatefulSourcePartition[pa.RecordBatch, Positions]):
         trades.sort(key=_by_instrument)  # stable: by sequence within an instrument
         self._emitted.update((trade.instrument, trade.trade_seq) for trade in trades)
         self._trades.inc(len(trades))
+        self._newest_ms = max(self._newest_ms, *(trade.timestamp_ms for trade in trades))
         return [trade_rows(trades)]
+
+    def _standing(self) -> metrics.Standing:
+        return metrics.Standing(self._newest_ms)
 
     @override
     def next_awake(self) -> datetime | None:
@@ -126,6 +131,7 @@ class DeribitPartition(StatefulSourcePartition[pa.RecordBatch, Positions]):
 
     @override
     def close(self) -> None:
+        metrics.forget(self)
         if self._feed:
             self._feed.close()
 

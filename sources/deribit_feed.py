@@ -31,8 +31,10 @@ _JOIN_S = 15.0
 _SLOWER = 4.0  # times the backoff, after the exchange ended a session for its limits
 
 _log = logging.getLogger(__name__)
-_CONNECTS = Counter("tidemark_deribit_connects", "Connections opened.", ["connection"])
-_DUPLICATES = Counter("tidemark_deribit_duplicates", "Trades that had come before.", ["connection"])
+_CONNECTS = Counter("tidemark_deribit_connects", "Connections opened.", ["flow", "partition"])
+_DUPLICATES = Counter(
+    "tidemark_deribit_duplicates", "Trades that had come before.", ["flow", "partition"]
+)
 
 
 class ClosableTexts(Texts, Protocol):
@@ -109,7 +111,7 @@ class Feed:
             factor = 1.0
             try:
                 texts = self._connect()
-                _CONNECTS.labels(self._name).inc()
+                _CONNECTS.labels(self._rule.flow, self._name).inc()
                 try:
                     session = Session(
                         texts, self._rule, self._name, self._sequencer, self._history, next_id,
@@ -147,12 +149,12 @@ class Feed:
 
     def _look_at_holes(self) -> None:
         for given_up in self._history.give_up(time.monotonic()):
-            report_missing(self._name, *given_up)
+            report_missing(self._rule.flow, self._name, *given_up)
 
     def _hand_over(self) -> None:
         trades = self._sequencer.take()
         if self._sequencer.duplicates:
-            _DUPLICATES.labels(self._name).inc(self._sequencer.duplicates)
+            _DUPLICATES.labels(self._rule.flow, self._name).inc(self._sequencer.duplicates)
             self._sequencer.duplicates = 0
         if trades:
             with self._has_room:

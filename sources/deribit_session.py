@@ -14,6 +14,7 @@ from typing import Protocol
 from prometheus_client import Counter
 
 from schemas.errors import FlowError
+from sources import metrics
 from sources.deribit_history import History, HistoryRule, Pace
 from sources.deribit_protocol import (
     TOO_MANY_REQUESTS,
@@ -39,11 +40,12 @@ _RENEW_S = 300.0
 
 _log = logging.getLogger(__name__)
 _UNEXPECTED = Counter(
-    "tidemark_deribit_unexpected", "Messages nobody asked for, or errors.", ["connection"]
+    "tidemark_deribit_unexpected", "Messages nobody asked for, or errors.", ["flow", "partition"]
 )
-_MALFORMED = Counter("tidemark_deribit_malformed", "Trades that could not be read.", ["connection"])
 _MISSING = Counter(
-    "tidemark_deribit_missing", "Trades given up: history did not bring them.", ["connection"]
+    "tidemark_deribit_missing",
+    "Trades given up: history did not bring them.",
+    ["flow", "partition"],
 )
 
 
@@ -65,6 +67,7 @@ class FeedRule:
 
     Attributes:
         channels: to subscribe to.
+        flow: name, for metrics.
         credentials: id and secret; None without login.
         heartbeat_s: interval asked of the server; the exchange wants 10 or more.
         stale_s: a connection that brings no trade for so long is dropped.
@@ -76,6 +79,7 @@ class FeedRule:
     """
 
     channels: Sequence[str]
+    flow: str = "deribit"
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     heartbeat_s: float = 10.0
     stale_s: float = 60.0
@@ -182,7 +186,7 @@ class Session:
 
     def _take(self, trades: Trades, now_s: float, *, live: bool) -> int:
         for text in trades.malformed:
-            _MALFORMED.labels(self._name).inc()
+            metrics.REJECTED.labels(self._rule.flow, self._name, "malformed").inc()
             _log.warning("Connection %s: a trade cannot be read: %s", self._name, text)
         return self._sequencer.add(trades.trades, now_s, live=live)
 
@@ -231,13 +235,13 @@ class Session:
             self._texts.send(auth_request(self._login, *self._rule.credentials))
 
     def _unexpected(self, what: str) -> None:
-        _UNEXPECTED.labels(self._name).inc()
+        _UNEXPECTED.labels(self._rule.flow, self._name).inc()
         _log.warning("Connection %s: %s", self._name, what)
 
 
-def report_missing(connection: str, instrument: str, first: int, last: int) -> None:
+def report_missing(flow: str, connection: str, instrument: str, first: int, last: int) -> None:
     """Say that a hole was given up; candles of its time show it as `complete` = false."""
-    _MISSING.labels(connection).inc(last - first + 1)
+    _MISSING.labels(flow, connection).inc(last - first + 1)
     _log.error(
         "Connection %s: trades %d to %d of %s are missing: history did not bring them in time",
         connection,

@@ -124,6 +124,10 @@ class KafkaFetcher:
         """Whether the end of the partition was reached."""
         return self._at_end
 
+    def known_end(self) -> int | None:
+        """The end of the partition as of the last answer of the broker."""
+        return self._client.known_end()
+
     def commit(self, offset: int) -> None:
         """Commit for lag tools; the flow itself never reads it back."""
         if offset == self._committed:

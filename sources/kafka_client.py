@@ -6,6 +6,7 @@ which drains the same library without such objects.
 """
 
 import logging
+import threading
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -54,6 +55,13 @@ class Client(Protocol):
         """Up to `limit` records and events that are at hand; never waits."""
         ...
 
+    def known_end(self) -> int | None:
+        """Offset after the last record, as the broker said with the last records fetched.
+
+        None before it has, and once closed. Any thread may ask.
+        """
+        ...
+
     def commit(self, offset: int) -> None:
         """Commit for the group, without waiting.
 
@@ -83,6 +91,8 @@ class StockConsumer:
         self._place = (topic, partition)
         self._with_keys = with_keys
         self._consumer = Consumer(dict(config), logger=_LOGGER)
+        self._is_closed = False
+        self._closing = threading.Lock()  # against a look from another thread
 
     def bounds(self, timeout_s: float) -> tuple[int, int]:
         """See `Client`."""
@@ -117,6 +127,15 @@ class StockConsumer:
         )
         return fetched, events
 
+    def known_end(self) -> int | None:
+        """See `Client`."""
+        with self._closing:
+            if self._is_closed:
+                return None
+            place = TopicPartition(*self._place)
+            _, high = self._consumer.get_watermark_offsets(place, cached=True)
+            return high if high >= 0 else None
+
     def commit(self, offset: int) -> None:
         """See `Client`."""
         try:
@@ -126,4 +145,6 @@ class StockConsumer:
 
     def close(self) -> None:
         """See `Client`."""
+        with self._closing:
+            self._is_closed = True
         self._consumer.close()

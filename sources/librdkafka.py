@@ -7,6 +7,7 @@ objects, this does not. Layouts and calls: rdkafka.h of librdkafka 2.x.
 """
 
 import ctypes
+import threading
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,13 @@ _LIBRARY = load(
             [
                 *(_POINTER, _TEXT, ctypes.c_int32),
                 *(ctypes.POINTER(_OFFSET_T), ctypes.POINTER(_OFFSET_T), _NUMBER),
+            ],
+        ),
+        "rd_kafka_get_watermark_offsets": (
+            _NUMBER,
+            [
+                *(_POINTER, _TEXT, ctypes.c_int32),
+                *(ctypes.POINTER(_OFFSET_T), ctypes.POINTER(_OFFSET_T)),
             ],
         ),
         "rd_kafka_err2str": (_TEXT, [_NUMBER]),
@@ -229,6 +237,8 @@ class NativeConsumer:
         if not self._queue:
             self._lib.rd_kafka_destroy(self._handle)
             raise ClientError("A consumer needs a group.id")
+        self._is_closed = False
+        self._closing = threading.Lock()  # against a look from another thread
         self._messages = np.empty(0, np.int64)
         self._scratch = ctypes.c_int64()
         self._timestamp = address_of(self._lib.rd_kafka_message_timestamp)
@@ -278,12 +288,29 @@ class NativeConsumer:
             return None, errors
         return Fetched(_binary(ends, data, valid), offsets, stamps, keys), errors
 
+    def known_end(self) -> int | None:
+        """See `Client`."""
+        low, high = ctypes.c_int64(), ctypes.c_int64()
+        with self._closing:
+            if self._is_closed:
+                return None
+            failed = self._lib.rd_kafka_get_watermark_offsets(
+                self._handle,
+                self._topic,
+                self._partition,
+                ctypes.byref(low),
+                ctypes.byref(high),
+            )
+        return None if failed or high.value < 0 else high.value
+
     def commit(self, offset: int) -> None:
         """See `Client`."""
         self._with_offset(offset, lambda parts: self._lib.rd_kafka_commit(self._handle, parts, 1))
 
     def close(self) -> None:
         """See `Client`; pending commits are sent."""
+        with self._closing:
+            self._is_closed = True
         self._lib.rd_kafka_consumer_close(self._handle)
         self._lib.rd_kafka_queue_destroy(self._queue)
         self._lib.rd_kafka_destroy(self._handle)

@@ -15,8 +15,8 @@ __all__ = ["Fetcher", "Log"]
 class Fetcher(Protocol):
     """Reads one partition of a log in offset order.
 
-    Contract: used by one thread; no method but `close` may block for longer than it
-    takes to hand over what is already there.
+    Contract: used by one thread, but for `position` and `known_end`; no method but `close`
+    may block for longer than it takes to hand over what is already there.
     """
 
     def poll(self, limit: int) -> Fetched | None:
@@ -31,6 +31,13 @@ class Fetcher(Protocol):
     @property
     def at_end(self) -> bool:
         """Whether everything in the log was read when it was last asked for more."""
+        ...
+
+    def known_end(self) -> int | None:
+        """Offset after the last record, as far as is known without asking; any thread may ask.
+
+        None when nothing is known, or the fetcher is closed.
+        """
         ...
 
     def commit(self, offset: int) -> None:

@@ -23,13 +23,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 from bytewax.inputs import StatefulSourcePartition
-from prometheus_client import Counter
 from typing_extensions import override
 
 from schemas import failpoints
 from schemas.origin import Origin
 from schemas.stream import NEVER, Codec, Decoded, Events, Fetched, KeyedCodec
-from sources import stopping
+from sources import metrics, stopping
 from sources.log import Fetcher, Log
 from sources.rejects import Rejects
 from sources.siblings import Siblings
@@ -44,8 +43,6 @@ _POLL_AGAIN_S = 0.004
 _POLL_QUIET_S = 0.012
 _QUIET_S = 1.0
 _LIVE_S = 60.0
-
-_READ = Counter("tidemark_source_records", "Records read.", ["flow", "partition"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,8 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         self._limit = _LEAST_BATCH
         self._polled_at = 0.0
         self._awake: datetime | None = None
-        self._read = _READ.labels(rule.flow, str(partition))
+        self._read = metrics.READ.labels(rule.flow, str(partition))
+        metrics.watch(self, rule.flow, str(partition), LogPartition._standing)
 
     @property
     def watermark_ms(self) -> int:
@@ -271,18 +269,27 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
         had a record has nothing to wait for, and neither has one that is silent while the
         others of its log are live.
         """
-        if self._at_end_since is None or self._rule.stop_at_end or stopping.requested():
+        if self._rule.stop_at_end or stopping.requested() or not self._is_silent():
             return False
         now = self._clock()
-        if now - self._at_end_since < self._rule.idle_timeout_s * self._timeline.patience:
-            return False
         live_s = max(_LIVE_S, 10 * self._rule.idle_timeout_s)
         newest_ms = self._siblings.newest_ms
         is_new = self._timeline.newest_ms == NEVER
         return is_new or now * 1000 - newest_ms < live_s * 1000
 
+    def _is_silent(self) -> bool:
+        """Whether nothing has come for the idle timeout, at the end of the log."""
+        since_s = self._at_end_since
+        timeout_s = self._rule.idle_timeout_s * self._timeline.patience
+        return since_s is not None and self._clock() - since_s >= timeout_s
+
+    def _standing(self) -> metrics.Standing:
+        now = metrics.standing_of(self._fetcher, self.watermark_ms)
+        return now._replace(is_idle=self._is_silent())
+
     @override
     def close(self) -> None:
+        metrics.forget(self)
         self._see(has_more=False)
         self._fetcher.close()
 

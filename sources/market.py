@@ -230,6 +230,13 @@ class _MarketFetcher:
         self._at_end = self._due(now_ms) <= stop
         return fetched
 
+    def known_end(self) -> int | None:
+        """Where the block begins that records arrive in now, or further on; None without an end."""
+        now_ms, trades = self._now_ms(), self._blocks.trades
+        if now_ms == _FOREVER_MS:
+            return trades
+        return max(self._position, self._blocks.arrived(now_ms))
+
     def commit(self, offset: int) -> None:
         """Do nothing: nobody watches the lag of a simulated market."""
 

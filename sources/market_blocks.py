@@ -189,6 +189,14 @@ class PartitionBlocks:
         """Epoch ms where a block begins, of event time and of arrival."""
         return self._shape.opened_at_ms + block * self._shape.span_ms
 
+    def arrived(self, now_ms: int) -> int:
+        """At most what `due` says, and at least that of the blocks before; makes no block."""
+        number = (now_ms - self._shape.opened_at_ms) // self._shape.span_ms
+        if number < 0 or self._slots == 0:
+            return 0
+        offset = self.offset_of(number)
+        return offset if self.trades is None else min(offset, self.trades)
+
     def due(self, now_ms: int) -> int:
         """Offset after the last record that has arrived at epoch ms `now_ms`."""
         number = (now_ms - self._shape.opened_at_ms) // self._shape.span_ms

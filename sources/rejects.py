@@ -6,19 +6,15 @@ and its own timestamp in the log alone.
 
 import numpy as np
 import pyarrow as pa
-from prometheus_client import Counter
 
 from schemas.stream import Decoded, Fetched, Int64s
 from schemas.tables import REJECTED_SCHEMA
+from sources.metrics import REJECTED
 
 __all__ = ["AHEAD_OF_LOG", "Rejects"]
 
 AHEAD_OF_LOG = "ahead_of_log"
 """Reject reason: the event time is too far ahead of the log's own timestamp."""
-
-_REJECTED = Counter(
-    "tidemark_source_rejected", "Records rejected.", ["flow", "partition", "reason"]
-)
 
 
 class Rejects:
@@ -72,7 +68,7 @@ class Rejects:
     ) -> tuple[pa.RecordBatch, Int64s]:
         reasons = [self._names[code] for code in decoded.reasons[at]]
         for reason in reasons:
-            _REJECTED.labels(self._flow, str(self._partition), reason).inc()
+            REJECTED.labels(self._flow, str(self._partition), reason).inc()
         offsets = fetched.offsets[at]
         stamps = fetched.timestamps_ms[at]
         n = len(at)

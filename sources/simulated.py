@@ -181,6 +181,10 @@ class _Fetcher:
         self._position = last
         return self._log.fetch(self._partition, first, last)
 
+    def known_end(self) -> int | None:
+        """Offset after the last record that can be fetched now."""
+        return self._log.end(self._partition)
+
     def commit(self, offset: int) -> None:
         """Do nothing: nobody watches the lag of a simulated log."""
 

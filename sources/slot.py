@@ -27,16 +27,15 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 from bytewax.inputs import StatefulSourcePartition
-from prometheus_client import Counter
 from typing_extensions import override
 
 from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.origin import Origin
-from schemas.stream import Output
+from schemas.stream import NEVER, Output
 from schemas.tables import REJECTED_SCHEMA
 from schemas.transactions import Captured, Transaction
-from sources import stopping
+from sources import metrics, stopping
 from sources.pgoutput import Decoded, PgOutput
 from sources.replication import ReplicationStream
 from sources.slot_setup import SlotPlace, check_slot, create_slot, end_of_log, explained
@@ -50,9 +49,6 @@ _QUIET_S = 1.0
 _OUTAGE_S = 60.0
 _AGAIN_S = 0.5
 _ASK_S = 5.0
-
-_CHANGES = Counter("tidemark_slot_changes", "Row changes read from a slot.", ["slot"])
-_REJECTED = Counter("tidemark_slot_rejected", "Changes that cannot be used.", ["slot", "reason"])
 
 
 class SlotState(NamedTuple):
@@ -71,7 +67,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
     """The one partition; see the module.
 
     Args:
-        flow: name, for dead letters.
+        flow: name, for dead letters and metrics.
         place: where to capture.
         state: where to go on; None to begin with a snapshot of the tables.
         has_output: whether the flow has ever written anything.
@@ -95,7 +91,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
         self._flow = flow
         self._place = place
         self._clock_s = clock_s
-        self._read = _CHANGES.labels(place.slot)
+        self._read = metrics.READ.labels(flow, place.slot)
         self._stream: ReplicationStream | None = None
         self._is_durable = state is not None
         try:
@@ -110,6 +106,8 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
         self._lost_s: float | None = None
         self._awake: datetime | None = None
         self._active_s = self._asked_s = clock_s()
+        self._watermark_ms = NEVER
+        metrics.watch(self, flow, place.slot, SlotPartition._standing)
 
     @override
     def next_batch(self) -> list[Captured]:
@@ -161,12 +159,21 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
         if is_empty and now_s - self._asked_s > ask_s:
             self._asked_s = now_s
             stream.confirm(0, ask=True)
-        quiet = now_s - self._active_s > _QUIET_S
-        self._awake = None if is_full else datetime.now(UTC) + (_QUIET if quiet else _BUSY)
+        wait = _QUIET if self._is_quiet() else _BUSY
+        self._awake = None if is_full else datetime.now(UTC) + wait
+
+    def _is_quiet(self) -> bool:
+        return self._clock_s() - self._active_s > _QUIET_S
+
+    def _standing(self) -> metrics.Standing:
+        return metrics.Standing(
+            self._watermark_ms, is_idle=self._stream is not None and self._is_quiet()
+        )
 
     def _captured(self, decoded: list[Decoded]) -> Captured:
         transactions = [one.transaction for one in decoded]
         self._read.inc(sum(len(transaction.changes) for transaction in transactions))
+        self._watermark_ms = transactions[-1].committed_us // 1000
         origin = _origin(transactions[-1])
         return Captured(transactions, self._rejects(decoded, origin), origin)
 
@@ -176,7 +183,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
         if not rows:
             return []
         for _, bad in rows:
-            _REJECTED.labels(self._place.slot, bad.reason).inc()
+            metrics.REJECTED.labels(self._flow, self._place.slot, bad.reason).inc()
         n = len(rows)
         columns = [
             pa.array([self._flow] * n),

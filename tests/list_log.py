@@ -72,6 +72,9 @@ class ListFetcher:
         stamps = np.array(log.stamps[part], np.int64)
         return Fetched(pa.array(log.values[part], pa.binary()), offsets, stamps)
 
+    def known_end(self) -> int | None:
+        return None if self.closed else self.log.end(0)
+
     def commit(self, offset: int) -> None:
         self.log.committed.append(offset)
 

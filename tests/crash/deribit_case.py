@@ -60,7 +60,6 @@ class DeribitCase(SinkCase):
     tables = ("trades",)
     asides = ()
     other_version = {"DERIBIT_PARTITIONS": "2"}  # noqa: RUF012
-    read_metric = "tidemark_deribit_trades"
 
     @override
     def open_input(self, seed: int, records: int) -> None:

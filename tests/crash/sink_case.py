@@ -58,8 +58,6 @@ class SinkCase(ABC):
     """Tables, and behind a dot the topics, of the records that are in no result."""
     other_version: ClassVar[Mapping[str, str]] = {"LATENESS_S": "0.2"}
     """Settings with which another version of the flow has other outputs."""
-    read_metric: ClassVar[str] = "tidemark_source_records"
-    """Counts what a process has read of the log."""
     reads_again: ClassVar[bool] = False
     """Whether a restart reads a part of the log again, because the flow's state is the log."""
 

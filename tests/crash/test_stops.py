@@ -18,14 +18,14 @@ from tests.real.process import free_port
 _STILL_S = 0.4
 
 
-def records_read(port: int, metric: str) -> int | None:
+def records_read(port: int) -> int | None:
     """By the process since its start; None when it does not answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             text = answer.read().decode()
     except OSError:
         return None
-    records = re.compile(rf"^{metric}_total{{.*}} ([0-9.e+]+)$", re.MULTILINE)
+    records = re.compile(r"^tidemark_source_records_total{.*} ([0-9.e+]+)$", re.MULTILINE)
     return round(sum(map(float, records.findall(text))))
 
 
@@ -78,7 +78,7 @@ def test_sigterm_in_full_flight_replays_nothing(
         while first.returncode is None and time.monotonic() - still_since_s < _STILL_S:
             share += 0.005
             case.grow(min(share, 0.8))
-            found = records_read(port, case.read_metric) or before
+            found = records_read(port) or before
             if found > before:
                 before, still_since_s = found, time.monotonic()
         assert first.wait(60) == 0, first.output()
@@ -96,9 +96,9 @@ def test_sigterm_in_full_flight_replays_nothing(
             assert second.returncode is None, second.output()
             assert time.monotonic() < deadline_s, f"{before} and {after} of {case.records} read"
             time.sleep(0.1)
-            after = records_read(port, case.read_metric) or 0
+            after = records_read(port) or 0
         time.sleep(_STILL_S)
-        after = records_read(port, case.read_metric) or after
+        after = records_read(port) or after
         second.terminate()
         assert second.wait(60) == 0, second.output()
     finally:

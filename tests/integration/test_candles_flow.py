@@ -326,12 +326,40 @@ def test_lag_tools_see_the_flow_and_metrics_count_every_record(
         observer.close()
         flow.kill9()
 
-    def total(name: str) -> int:
-        values = re.findall(rf"^{name}_total{{.*}} ([0-9.e+]+)$", text, re.MULTILINE)
-        return round(sum(map(float, values)))
+    def series(name: str, **labels: str) -> list[float]:
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = re.findall(rf"^{name}{{(.*)}} ([0-9.e+-]+)$", text, re.MULTILINE)
+        return [float(value) for own, value in lines if all(part in own for part in wanted)]
 
-    read = total("tidemark_source_records")
+    def total(name: str, **labels: str) -> int:
+        return round(sum(series(name, flow="candles", **labels)))
+
+    read = total("tidemark_source_records_total")
     assert read == sum(map(len, logs)) + 1
-    parts = ("tidemark_aggregated_records", "tidemark_late_records", "tidemark_source_rejected")
-    assert [total(name) for name in parts][2] == 1
-    assert sum(total(name) for name in parts) == read, "aggregated + late + rejected = read"
+    parts = [
+        total(f"tidemark_{name}_total")
+        for name in ("aggregated_records", "late_records", "source_rejected")
+    ]
+    assert parts[2] == 1
+    assert sum(parts) == read, "aggregated + late + rejected = read"
+
+    newest_s = max(trade.time for log in logs for trade in log) / 1000
+    watermarks_s = series("tidemark_source_watermark_timestamp_seconds")
+    lags_s = series("tidemark_source_watermark_lag_seconds")
+    assert max(watermarks_s) == newest_s - 2, "the lateness"
+    assert max(s + lag_s for s, lag_s in zip(watermarks_s, lags_s, strict=True)) <= time.time()
+    assert series("tidemark_source_consumer_lag_records") == [0, 0]
+    assert len(series("tidemark_source_idle")) == 2
+    for name in ("open_windows", "keys", "waiting_records", "state_bytes"):
+        assert series(f"tidemark_operator_{name}", step="candles"), name
+    assert total("tidemark_operator_keys") == len({trade.key for log in logs for trade in log})
+    for sink in ("kafka", "postgres"):
+        assert total("tidemark_sink_rows_total", sink=sink, kind="rejected") == 1
+        assert total("tidemark_sink_rows_total", sink=sink, kind="late") == parts[1]
+        assert total("tidemark_sink_rows_total", sink=sink, kind="results")
+        assert total("tidemark_sink_transaction_seconds_count", sink=sink)
+        assert total("tidemark_end_to_end_latency_seconds_count", sink=sink)
+        assert series("tidemark_sink_retries_total", sink=sink) == [0, 0]
+        assert series("tidemark_sink_queued_rows", sink=sink) == [0, 0]
+    assert series("tidemark_build_info") == [1]
+    assert series("tidemark_flow_info", flow="candles") == [1]

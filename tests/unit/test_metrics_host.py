@@ -8,6 +8,7 @@ import pytest
 
 from dataflows import metrics_host
 from schemas.errors import FlowError
+from tests.real.process import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +31,9 @@ def test_the_listener_of_the_port_and_no_other_socket_is_bound() -> None:
 
 
 def test_a_port_of_metrics_is_given_to_bytewax() -> None:
-    metrics_host.prepare(9_464, "0.0.0.0")
-    assert os.environ["BYTEWAX_DATAFLOW_API_PORT"] == "9464"
+    port = free_port()
+    metrics_host.prepare(port, "0.0.0.0")
+    assert os.environ["BYTEWAX_DATAFLOW_API_PORT"] == str(port)
     assert os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] == "1"
 
 
@@ -41,6 +43,15 @@ def test_where_the_kernel_refuses_the_flow_does_not_start(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(metrics_host, "_bind", refuse)
     with pytest.raises(FlowError, match=r"METRICS_HOST=127\.0\.0\.1: .*not permitted") as raised:
-        metrics_host.prepare(9_464, "127.0.0.1")
+        metrics_host.prepare(free_port(), "127.0.0.1")
     assert "METRICS_HOST=0.0.0.0" in str(raised.value)
-    metrics_host.prepare(9_464, "0.0.0.0")
+    metrics_host.prepare(free_port(), "0.0.0.0")
+
+
+def test_a_port_that_is_taken_is_told_at_start() -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(FlowError, match=rf"METRICS_PORT={port} cannot be listened on"):
+            metrics_host.prepare(port, "127.0.0.1")

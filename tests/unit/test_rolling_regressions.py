@@ -292,7 +292,9 @@ def test_the_step_runs_in_a_dataflow() -> None:
     up = op.input("in", flow, TestingSource(events))
     partials, _ = combine("combine", up, CANDLE, CombineRule("s", "t", 2))
     op.output(
-        "out", rolling("rolling", partials, RollingRule(10_000), partitions=1), TestingSink(out)
+        "out",
+        rolling("rolling", partials, RollingRule(10_000), flow="s", partitions=1),
+        TestingSink(out),
     )
     run_main(flow)
     assert {lane for lane, _ in out} <= {"results-00", "results-01"}
