@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The image of all flows and commands: `docker build -t tidemark:0.1.0 .`, then
+# The image of all flows, commands and the page: `docker build -t tidemark:0.1.0 .`, then
 # `docker run tidemark:0.1.0 candles`. How it is used and how large it is: docs/deploy.md.
 
 FROM python:3.12.12-slim-bookworm AS base
@@ -24,10 +24,12 @@ COPY operators /app/operators
 COPY sources /app/sources
 COPY sinks /app/sinks
 COPY dataflows /app/dataflows
+COPY page /app/page
 RUN python -m operators.compiled
 RUN for flow in $(grep -l '^def flow()' /app/dataflows/*.py); do \
       python -c "import bytewax.run, bytewax.recovery, dataflows.$(basename "$flow" .py)" || exit 1; \
-    done
+    done \
+    && python -c "import page.app, page.serving"
 
 FROM base
 RUN apt-get update && apt-get install --yes --no-install-recommends tini \

@@ -15,7 +15,8 @@ RECOVERY = $(DATA_DIR)/recovery/$(FLOW)
 SEED ?= 0
 export DATA_DIR
 
-.PHONY: run page test test-unit test-integration-1 test-integration-2 test-crash crash lint proto lock clean bench bench-short
+
+.PHONY: run page test test-unit test-integration-1 test-integration-2 test-crash crash lint proto lock clean bench bench-short image-size
 
 run: $(VENV)/.run
 	@test -f dataflows/$(FLOW).py || { echo "FLOW=$(FLOW) is no flow; docs/flows.md lists them all." >&2; exit 1; }
@@ -70,6 +71,10 @@ bench-short: $(VENV)/.dev
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(BENCHES:%=short-%)
 short-%: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$* $(SHORT_$*) --output .cache/benchmarks/short
+
+# What the image would weigh; a few minutes the first time.
+image-size:
+	docker/size
 
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market.proto schemas/vehicles.proto

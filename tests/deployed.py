@@ -1,4 +1,4 @@
-"""Which flows there are, and whether an environment suits one: for the tests of deployments."""
+"""Which programs there are, and whether an environment suits one: for tests of deployments."""
 
 import re
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from dataflows.sessions_settings import SessionsSettings
 from dataflows.settings import CandleSettings, FlowSettings
 from dataflows.statistics_settings import StatisticsSettings
 from dataflows.vehicles_settings import VehiclesSettings
+from page.settings import PageSettings
 
-__all__ = ["APART", "FLOWS", "ROOT", "assert_settings"]
+__all__ = ["APART", "FLOWS", "PAGE", "ROOT", "assert_settings"]
 
 ROOT = Path(__file__).parents[1]
 FLOWS: Mapping[str, type[FlowSettings] | type[MarketSettings]] = {
@@ -31,6 +32,9 @@ FLOWS: Mapping[str, type[FlowSettings] | type[MarketSettings]] = {
 APART = {"candles", "statistics", "ewma"}
 """What `market` is in one; together they would fence each other."""
 
+PAGE = "page"
+
+_OF_EVERY_PROCESS = {"LOG_FORMAT", "LOG_LEVEL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 _OF_THE_SCRIPT = {
     name
     for script in ("flow", "writable")
@@ -38,12 +42,12 @@ _OF_THE_SCRIPT = {
 }
 
 
-def assert_settings(flow: str, variables: Mapping[str, str]) -> None:
-    """Each variable means something, and the flow takes all of them."""
+def assert_settings(program: str, variables: Mapping[str, str]) -> None:
+    """Each variable means something, and the flow or the page takes all of them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
-        loaded = FLOWS[flow].load()
+        loaded = PageSettings.load() if program == PAGE else FLOWS[program].load()
     parts = loaded if isinstance(loaded, MarketSettings) else [loaded]
     fields = {name.upper() for part in parts for name in type(part).model_fields}
-    assert set(variables) <= fields | _OF_THE_SCRIPT
+    assert set(variables) <= fields | _OF_THE_SCRIPT | _OF_EVERY_PROCESS

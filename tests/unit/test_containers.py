@@ -6,6 +6,7 @@ What needs a container engine is not tried.
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deployed import APART, FLOWS, ROOT, assert_settings
+from tests.deployed import APART, FLOWS, PAGE, ROOT, assert_settings
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PROFILES = sorted({profile for one in SERVICES.values() for profile in one.get("profiles", ())})
 
 
 def substituted(value: str) -> str:
@@ -29,9 +31,41 @@ def is_ours(service: Mapping[str, Any]) -> bool:
     return service["image"].startswith("tidemark:")
 
 
+def is_flow(service: Mapping[str, Any]) -> bool:
+    return is_ours(service) and "entrypoint" not in service
+
+
 def profiles(name: str) -> set[str]:
-    every = {profile for one in SERVICES.values() for profile in one.get("profiles", ())}
-    return set(SERVICES[name].get("profiles", every))
+    return set(SERVICES[name].get("profiles", PROFILES))
+
+
+def compose() -> list[str]:
+    """The command, of whichever version is installed."""
+    if shutil.which("docker"):
+        asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        if asked.returncode == 0:
+            return ["docker", "compose"]
+    if not shutil.which("docker-compose"):
+        if os.environ.get("CI"):
+            pytest.fail("Compose is not installed")
+        pytest.skip("Compose is not installed: nobody but this test's own rules reads the file")
+    return ["docker-compose"]
+
+
+def test_compose_accepts_the_file() -> None:
+    wanted = [argument for profile in PROFILES for argument in ("--profile", profile)]
+    shown = subprocess.run(
+        [*compose(), "--file", ROOT / "docker-compose.yml", *wanted, "config"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    found = yaml.safe_load(shown.stdout)["services"]
+    assert set(found) == set(SERVICES)
+    for name in (*FLOWS, "page", "devices", "sales"):
+        assert found[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"] == "kafka:9092"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -53,8 +87,8 @@ def test_a_service(name: str) -> None:
         assert profiles(name) <= profiles(other), "starts with it"
         if condition["condition"] == "service_healthy":
             assert "test" in SERVICES[other]["healthcheck"]
-    # Those that only produce, or run once, have nothing to ask.
-    assert "test" in service["healthcheck"] or name in {"devices", "sales", "connector"}
+    # It runs once, and others wait for its end.
+    assert "test" in service["healthcheck"] or name == "connector"
 
 
 def test_no_service_waits_for_itself() -> None:
@@ -68,7 +102,7 @@ def test_no_service_waits_for_itself() -> None:
 def test_every_flow_is_a_service_with_settings_that_it_takes() -> None:
     found = set()
     for service in SERVICES.values():
-        if not is_ours(service) or "entrypoint" in service:
+        if not is_flow(service):
             continue
         (flow,) = service["command"]
         found.add(flow)
@@ -78,11 +112,38 @@ def test_every_flow_is_a_service_with_settings_that_it_takes() -> None:
     assert found == set(FLOWS)
 
 
+def entry(service: Mapping[str, Any]) -> str:
+    return ", ".join(service.get("entrypoint", ()))
+
+
 def test_drivers_are_commands() -> None:
     for service in SERVICES.values():
-        if is_ours(service) and "entrypoint" in service:
-            (name,) = re.findall(r"docker/command,? (\w+)", ", ".join(service["entrypoint"]))
+        if is_ours(service) and "docker/command" in entry(service):
+            (name,) = re.findall(r"docker/command,? (\w+)", entry(service))
             assert (ROOT / "dataflows" / "commands" / f"{name}.py").exists()
+
+
+def test_a_page_shows_the_flows_of_its_profiles() -> None:
+    seen = set()
+    for name, service in SERVICES.items():
+        if "docker/page" not in entry(service):
+            continue
+        environment = {k: substituted(v) for k, v in service["environment"].items()}
+        assert_settings(PAGE, environment)
+        assert environment["PAGE_HOST"] == "0.0.0.0", "in its container; the port is not"
+        shown = {
+            url.partition("//")[2].removesuffix(":9464/metrics")
+            for url in environment["PAGE_METRICS"].split(",")
+        }
+        at = {
+            other.get("network_mode", f"service:{host}").removeprefix("service:")
+            for host, other in SERVICES.items()
+            if is_flow(other) and profiles(host) & profiles(name)
+        }
+        assert shown == at
+        assert not profiles(name) & seen, "both have the port"
+        seen |= profiles(name)
+    assert seen == {"market", "apart", "sessions", "sellers"}
 
 
 def test_market_and_its_parts_are_never_together() -> None:
@@ -96,7 +157,7 @@ def test_every_flow_is_scraped() -> None:
     expected = {
         f"{service.get('network_mode', name).removeprefix('service:')}:9464"
         for name, service in SERVICES.items()
-        if is_ours(service) and "entrypoint" not in service
+        if is_flow(service)
     }
     assert set(targets) == expected
     for path in (ROOT / "docker").rglob("*.json"):
@@ -123,7 +184,9 @@ def test_the_dockerfile() -> None:
     assert text.rstrip().endswith('ENTRYPOINT ["tini", "--", "/app/docker/flow"]')
 
 
-@pytest.mark.parametrize("name", ["flow", "command", "recovery", "healthy", "tables", "prune"])
+@pytest.mark.parametrize(
+    "name", ["flow", "command", "page", "recovery", "healthy", "tables", "topics", "prune", "size"]
+)
 def test_a_script(name: str) -> None:
     path = ROOT / "docker" / name
     assert os.access(path, os.X_OK)
