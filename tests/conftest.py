@@ -1,9 +1,10 @@
 """Fixtures that hand out real components, and what happens where one cannot run.
 
 `kafka`, `registry` and the PostgreSQL server start once per session, when first asked for.
-A test that uses `kafka` or `registry` gets the marker of that name by itself. Without Java
-or Maven such tests are skipped, the summary says so in one line, and with CI=true the run
-fails. The settings of flows are taken out of the environment: a test says what it passes.
+A test that uses `kafka`, `registry` or `browser` gets the marker of that name by itself.
+Without Java and Maven, or Chromium, such tests are skipped, the summary says so in one line,
+and with CI=true the run fails. The settings of flows are taken out of the environment: a
+test says what it passes.
 """
 
 import os
@@ -12,12 +13,15 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from dataflows.settings import CandleSettings
+from tests.real import browser as chromium
+from tests.real.browser import Browser
 from tests.real.debezium import Debezium
 from tests.real.java import DEBEZIUM_POM, KAFKA_POM, REGISTRY_POM, missing
 from tests.real.kafka import KafkaBroker
@@ -33,7 +37,14 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if IN_CI else "default")
 
 _FLOW_SETTINGS = {name.upper() for name in CandleSettings.model_fields}
-_POMS = {"kafka": KAFKA_POM, "registry": REGISTRY_POM, "debezium": DEBEZIUM_POM}
+_MISSING: dict[str, Callable[[], str]] = {
+    "kafka": partial(missing, KAFKA_POM),
+    "registry": partial(missing, REGISTRY_POM),
+    "debezium": partial(missing, DEBEZIUM_POM),
+    "browser": chromium.missing,
+    "node": lambda: "" if shutil.which("node") else "node is not installed",
+}
+"""What is not installed for a component, in words; empty when nothing."""
 
 _bootstrap = pytest.StashKey[str]()
 _skipped = pytest.StashKey[dict[str, list[str]]]()
@@ -46,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name in _FLOW_SETTINGS or name.startswith(
             (
                 "BYTEWAX_",
+                "PAGE_",
                 "DERIBIT_",
                 "EWMA_",
                 "INVENTORY_",
@@ -63,18 +75,18 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for name in _POMS:
+        for name in _MISSING:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(name)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for name, pom in _POMS.items():
+    for name, find in _MISSING.items():
         given = name == "kafka" and item.config.stash[_bootstrap]
         if item.get_closest_marker(name) is None or given:
             continue
-        reason = missing(pom)
+        reason = find()
         if reason:
             item.config.stash[_skipped].setdefault(reason, []).append(name)
             pytest.skip(reason)
@@ -92,10 +104,11 @@ def pytest_terminal_summary(
     skipped = config.stash[_skipped]
     if skipped:
         names = [name for reason in skipped for name in skipped[reason]]
-        counts = ", ".join(f"{names.count(n)} x {n}" for n in _POMS if n in names)
+        counts = ", ".join(f"{names.count(n)} x {n}" for n in _MISSING if n in names)
         verdict = "THIS RUN FAILS, since CI=true" if IN_CI else "a run with CI=true would fail"
         terminalreporter.write_line(
-            f"NOT TESTED ({counts}): {'; '.join(skipped)}. Install Java 17 and Maven; {verdict}.",
+            f"NOT TESTED ({counts}): {'; '.join(skipped)}. Install it (Java 17 and Maven, "
+            f"Chromium and chromedriver, Node.js); {verdict}.",
             red=True,
             bold=True,
         )
@@ -189,3 +202,20 @@ def debezium(kafka: Kafka, tmp_path: Path) -> Iterator[Callable[..., Debezium]]:
     yield make
     for connector in made:
         connector.kill()
+
+
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[Browser]:
+    browser = Browser()
+    yield browser
+    browser.stop()
+
+
+@pytest.fixture
+def browser(_chromium: Browser) -> Iterator[Browser]:
+    """A real browser on an empty page; the test fails when its pages write warnings or errors."""
+    _chromium.renew()
+    yield _chromium
+    complaints = _chromium.complaints()
+    _chromium.open("about:blank")
+    assert not complaints
