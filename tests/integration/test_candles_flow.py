@@ -311,15 +311,18 @@ def test_lag_tools_see_the_flow_and_metrics_count_every_record(
     group = {"bootstrap.servers": kafka.bootstrap, "group.id": f"candles-v{topic[-8:]}"}
     observer = Consumer(group)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         committed: list[int] = []
         while committed != ends:
             assert time.monotonic() < deadline, (committed, ends, flow.output())
             time.sleep(0.3)
             found = observer.committed([TopicPartition(topic, p) for p in (0, 1)], timeout=30)
             committed = [partition.offset for partition in found]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
+        text = ""
+        while text.count('kind="rejected"') < 2:  # in both sinks
+            assert time.monotonic() < deadline, (text, flow.output())
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
         flow.terminate()
         assert flow.wait(30) == 0, flow.output()
     finally:
