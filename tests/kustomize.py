@@ -112,4 +112,5 @@ def _peers(policy: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _containers(one: dict[str, Any]) -> list[dict[str, Any]]:
-    return one["spec"]["template"]["spec"]["containers"] if one["kind"] == "StatefulSet" else []
+    has_pods = one["kind"] in ("StatefulSet", "Deployment")
+    return one["spec"]["template"]["spec"]["containers"] if has_pods else []

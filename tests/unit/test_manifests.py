@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from tests import kustomize
-from tests.deployed import APART, FLOWS, ROOT, assert_settings
+from tests.deployed import APART, FLOWS, PAGE, ROOT, assert_settings
+from tests.operator_schemas import SCHEMAS
 
 OVERLAYS = sorted((ROOT / "k8s" / "overlays").iterdir())
 
@@ -54,10 +56,36 @@ def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], d
         yield container["args"][0], one, container
 
 
+def page(objects: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Its Deployment and container."""
+    deployment = named(objects, "Deployment")["page"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return deployment, container
+
+
+def variables(
+    container: dict[str, Any], shared: dict[str, str], *, has_secrets: bool
+) -> dict[str, str]:
+    """What the container's program sees, with or without those Secrets that are optional."""
+    found = dict(shared)
+    for entry in container["env"]:
+        name, secret = entry["name"], entry.get("valueFrom", {}).get("secretKeyRef")
+        is_url = name.endswith("DATABASE_URL")
+        held = f"postgresql://user@host/{secret['name']}" if is_url else "user:password"
+        if not secret or is_url or has_secrets:
+            found[name] = held if secret else entry.get("value", "pod-0")
+        assert not secret or secret.get("optional", False) != is_url
+        secrets = ("DATABASE_URL", "SASL_USERNAME", "SASL_PASSWORD", "USER_INFO")
+        assert bool(secret) == name.endswith(secrets)
+    return found
+
+
 def test_objects_are_valid(objects: list[dict[str, Any]]) -> None:
     version = kubernetes_validate.latest_version()
     for one in objects:
-        if one["apiVersion"] != "monitoring.coreos.com/v1":  # not of Kubernetes itself
+        if one["apiVersion"] == "monitoring.coreos.com/v1":  # not of Kubernetes itself
+            jsonschema.validate(one, SCHEMAS[one["kind"]])
+        else:
             kubernetes_validate.validate(one, version, strict=True)
     keys = [(one["kind"], one["metadata"]["name"]) for one in objects]
     assert len(set(keys)) == len(keys)
@@ -92,7 +120,7 @@ def test_replicas_are_the_processes(objects: list[dict[str, Any]]) -> None:
 
 
 def test_pods_are_locked_down(objects: list[dict[str, Any]]) -> None:
-    for _, one, container in pods(objects):
+    for one, container in [*(found[1:] for found in pods(objects)), page(objects)]:
         pod = one["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -105,8 +133,13 @@ def test_pods_are_locked_down(objects: list[dict[str, Any]]) -> None:
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
         assert re.fullmatch(r".+:\d+\.\d+\.\d+", container["image"])
-        writable = {mount["mountPath"] for mount in container["volumeMounts"]}
-        assert writable == {"/tmp", "/var/lib/tidemark/recovery"}
+        mounts = container["volumeMounts"]
+        writable = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
+        kept = {"/var/lib/tidemark/recovery"} if one["kind"] == "StatefulSet" else set()
+        assert writable == {"/tmp"} | kept
+        assert {mount["mountPath"] for mount in mounts} - writable == {"/etc/tidemark/kafka"}
+        # Pods start without the Secrets that only some need.
+        assert all(one["secret"]["optional"] for one in pod["volumes"] if "secret" in one)
 
 
 def test_probes_ask_for_the_metrics(objects: list[dict[str, Any]]) -> None:
@@ -134,6 +167,10 @@ def test_references_lead_somewhere(objects: list[dict[str, Any]]) -> None:
         assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
         assert {port["targetPort"] for port in service["ports"]} == ports
         assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == ports
+        allowed = {
+            port["port"] for port in policy["egress"][-1 if flow != "deribit" else -2]["ports"]
+        }
+        assert allowed == {9092, 9093, 5432, 8081, 4317}
         assert {one["port"] for one in monitor["podMetricsEndpoints"]} <= ports
         for selector in (
             service["selector"],
@@ -144,16 +181,57 @@ def test_references_lead_somewhere(objects: list[dict[str, Any]]) -> None:
         assert labels["app.kubernetes.io/name"] == flow
 
 
-def test_flows_take_what_kubernetes_gives(objects: list[dict[str, Any]]) -> None:
+def test_programs_take_what_kubernetes_gives(objects: list[dict[str, Any]], tmp_path: Path) -> None:
     shared = named(objects, "ConfigMap")["tidemark"]["data"]
-    for flow, _, container in pods(objects):
-        variables = dict(shared)
-        for entry in container["env"]:
-            secret = entry.get("valueFrom", {}).get("secretKeyRef")
-            held = secret and f"postgresql://user@host/{secret['name']}"
-            variables[entry["name"]] = held or entry.get("value", "pod-0")
-            assert bool(secret) == entry["name"].endswith("DATABASE_URL")
-        assert_settings(flow, variables)
+    ca = tmp_path / "ca.crt"
+    ca.touch()
+    secured = shared | {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SSL_CA_LOCATION": str(ca),
+        "SCHEMA_REGISTRY_URL": "https://registry",
+    }
+    programs = [(flow, container) for flow, _, container in pods(objects)]
+    for program, container in [*programs, (PAGE, page(objects)[1])]:
+        assert_settings(program, variables(container, shared, has_secrets=False))
+        assert_settings(program, variables(container, secured, has_secrets=True))
+
+
+def test_the_page_shows_every_process(objects: list[dict[str, Any]]) -> None:
+    deployment, container = page(objects)
+    (port,) = container["ports"]
+    policies = named(objects, "NetworkPolicy")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+    assert named(objects, "Service")["page"]["spec"]["selector"] == labels
+    assert policies["page"]["spec"]["podSelector"]["matchLabels"] == labels
+    (shown,) = (entry["value"] for entry in container["env"] if entry["name"] == "PAGE_METRICS")
+    hosts = re.findall(r"http://([^:]+):9464/metrics", shown)
+    expected = []
+    for flow, one, _ in pods(objects):
+        name = one["metadata"]["name"]
+        expected += [f"{name}-{n}.{name}" for n in range(one["spec"]["replicas"])]
+        (peer,) = policies[name]["spec"]["ingress"][1]["from"][1:]
+        (rule,) = peer["podSelector"]["matchExpressions"]
+        assert rule["values"] == [labels[rule["key"]]]
+        assert labels.get("app.kubernetes.io/part-of") is None, f"it would be one of {flow}"
+    assert set(expected) - set(hosts) == {"flow-vehicles-0.flow-vehicles"}, "it shows none of them"
+    assert len(hosts) == len(set(hosts)) == len(expected) - 1
+
+
+def test_only_the_public_overlay_opens_the_page(
+    overlay: Path, objects: list[dict[str, Any]]
+) -> None:
+    opened = named(objects, "NetworkPolicy")["page"]["spec"]["ingress"]
+    ingresses = named(objects, "Ingress")
+    if overlay.name != "public":
+        assert (opened, ingresses) == ([], {})
+        return
+    ingress = ingresses["page"]
+    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/auth-type"] == "basic"
+    assert ingress["spec"]["tls"]
+    assert opened[0]["ports"] == [{"port": "http"}]
 
 
 def test_the_chart_and_waxctl_name_flows_and_settings() -> None:
