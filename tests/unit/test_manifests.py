@@ -142,6 +142,11 @@ def test_pods_are_locked_down(objects: list[dict[str, Any]]) -> None:
         assert all(one["secret"]["optional"] for one in pod["volumes"] if "secret" in one)
 
 
+def test_alerts_are_those_of_compose(objects: list[dict[str, Any]]) -> None:
+    alerts = yaml.safe_load((ROOT / "docker/prometheus/alerts.yml").read_text())
+    assert named(objects, "PrometheusRule")["tidemark"]["spec"] == alerts
+
+
 def test_probes_ask_for_the_metrics(objects: list[dict[str, Any]]) -> None:
     for _, _, container in pods(objects):
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
