@@ -4,6 +4,7 @@ A `LogInput` also holds what all that is made of one log shares in a process: th
 state, and the progress of a finite run.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from sources.progress import RunProgress
 
 __all__ = ["LogInput", "Simulated", "simulated_length", "simulated_market"]
 
+_LOGGER = logging.getLogger(__name__)
 _LENGTH = 1_000_000
 
 
@@ -92,6 +94,12 @@ class LogInput:
         self.is_embedded = settings.kafka_bootstrap_servers is None
         self._simulated = simulated(settings) if self.is_embedded else None
         self.log: Log = self._simulated or self._topic(topic)
+        _LOGGER.info(
+            "Input is %s with %d partitions",
+            self.log.topic,
+            self.log.partitions,
+            extra={"topic": self.log.topic, "partitions": self.log.partitions},
+        )
 
     def _topic(self, topic: str) -> Log:
         settings = self._settings

@@ -1,8 +1,11 @@
-"""What every flow does of its settings alone: metrics, fail points, brokers, database, state."""
+"""What every flow does of its settings alone: telemetry, fail points, brokers, database, state."""
 
-from dataflows import build_info, metrics_host
+import logging
+
+from dataflows import build_info, logs, metrics_host
 from dataflows.connections import ConnectionSettings
 from dataflows.settings import FlowSettings
+from dataflows.telemetry_settings import TelemetrySettings
 from schemas import failpoints
 from schemas.errors import FlowError
 from schemas.hidden import Hidden
@@ -10,11 +13,32 @@ from sinks.embedded_postgres import embedded_postgres
 
 __all__ = ["kafka_config", "needed_kafka_config", "prepare_process", "state_name", "tables_url"]
 
+_LOGGER = logging.getLogger(__name__)
+
 
 def prepare_process(name: str, settings: FlowSettings) -> None:
-    """Arm the fail points of a flow and have its metrics served, if asked to."""
+    """Arm the fail points, and have the flow traced and metrics served, if asked to."""
     build_info.announce(name, settings.flow_version)
     failpoints.configure(settings.failpoints)
+    logs.name_flow(name)
+    _LOGGER.info(
+        "Flow %s, version %s",
+        name,
+        settings.flow_version,
+        extra={"version": settings.flow_version},
+    )
+    telemetry = TelemetrySettings.load()
+    if telemetry.otel_exporter_otlp_endpoint is not None:
+        # Untraced, a flow does without these libraries.
+        from dataflows import tracing  # noqa: PLC0415
+
+        tracing.start(
+            telemetry.otel_exporter_otlp_endpoint,
+            flow=name,
+            version=settings.flow_version,
+            share=telemetry.otel_traces_sampler_arg,
+            step_share=telemetry.trace_steps,
+        )
     if settings.metrics_port is not None:
         metrics_host.prepare(settings.metrics_port, settings.metrics_host)
 

@@ -6,12 +6,10 @@ and that stored progress belongs to these settings. What it reads is `dataflows.
 """
 
 import functools
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import bytewax.operators as op
@@ -19,12 +17,13 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.operators import KeyedStream
 from sqlalchemy import Table
 
-from dataflows import metrics_host
+from dataflows import logs, metrics_host
 from dataflows.console import ConsoleSink
 from dataflows.line_console import LineConsoleSink, result_rows
 from dataflows.log_input import LogInput
 from dataflows.process import tables_url
 from dataflows.settings import FlowSettings
+from dataflows.telemetry_settings import TelemetrySettings
 from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
 from schemas.tables import LATE, REJECTED
@@ -56,14 +55,13 @@ def guarded(
         @functools.wraps(build)
         def guard() -> Dataflow:
             os.environ["RUST_BACKTRACE"] = "0"  # Bytewax would bury the message
-            logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-            sys.excepthook = _explain
             # Writers wait for the interpreter while the worker computes: not for long.
             sys.setswitchinterval(_SWITCH_S)
             try:
+                logs.set_up(TelemetrySettings.load())
                 flow = build()
             except FlowError as error:
-                raise SystemExit(f"error: {error}") from None
+                raise logs.stopped(error) from None
             for compiled in compile_first:
                 compiled()
             stopping.install()
@@ -73,17 +71,6 @@ def guarded(
         return guard
 
     return decorate
-
-
-def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the `FlowError` that ended the dataflow, if one did; else the traceback."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, FlowError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        sys.__excepthook__(kind, error, trace)
-    else:
-        print(f"error: {cause}", file=sys.stderr)  # noqa: T201  # to the operator
 
 
 class Wiring:

@@ -28,10 +28,12 @@ from typing import Protocol
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from schemas import tracing
 from schemas.errors import FlowError
 from schemas.live_gauges import Reading
 from schemas.stream import NEVER, Output
 from sinks.metrics import QUEUED, QUEUES, SinkMetrics
+from sinks.telling import tell_snapshot, tell_stored
 
 __all__ = ["Committer", "ExactlyOnceSink", "GroupCommitPartition", "partition_names"]
 
@@ -79,7 +81,7 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         name: Of the partition, for the thread and for messages.
         committer: Opened and closed by the writer.
         resumed: Positions that the recovery store knows to be stored; None without.
-        flow: Name, for metrics, as the next.
+        flow: Name, for metrics, logs and traces, as the next.
         sink: What it writes to.
         max_rows: Bound of the queue in rows; a larger item passes alone.
         max_items: Bound of the queue in items.
@@ -103,6 +105,8 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         self._name = name
         self._committer = committer
         self._resumed = resumed
+        self._flow = flow
+        self._sink = sink
         self._max_rows = max_rows
         self._max_items = max_items
         self._positions: dict[str, int] = {}
@@ -113,6 +117,8 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         self._error: BaseException | None = None
         self._metrics = SinkMetrics(flow, sink, name)
         QUEUES.watch(self, GroupCommitPartition._waiting)
+        self._fields = {"flow": flow, "sink": sink, "sink_partition": name}
+        self._told: SinkState = ()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
@@ -145,7 +151,11 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         with self._changed:
             self._changed.wait_for(self._is_settled)
             self._raise_error()
-            return tuple(self._positions.items())
+            state = tuple(self._positions.items())
+        if state != self._told:
+            self._told = state
+            tell_snapshot(self._fields, state)
+        return state
 
     def close(self) -> None:
         """Store what is queued unless the writer has failed, and let go; never raises.
@@ -159,7 +169,12 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
             self._changed.notify_all()
         self._thread.join()
         if self._error is not None:
-            _log.error("Sink partition %s stopped before its end: %s", self._name, self._error)
+            _log.error(
+                "Sink partition %s stopped before its end: %s",
+                self._name,
+                self._error,
+                extra=self._fields,
+            )
 
     def _run(self) -> None:
         try:
@@ -168,9 +183,11 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
             while queued := self._taken():
                 outputs = self._not_stored(queued)
                 if outputs:
-                    began_s = time.perf_counter()
-                    self._committer.commit(outputs)
-                    self._metrics.stored(outputs, time.perf_counter() - began_s)
+                    with tracing.transaction(self._flow, self._sink, self._name, outputs):
+                        began_s = time.perf_counter()
+                        self._committer.commit(outputs)
+                        self._metrics.stored(outputs, time.perf_counter() - began_s)
+                        tell_stored(self._fields, outputs)
         except BaseException as error:  # noqa: BLE001  # the worker's thread raises it
             with self._changed:
                 self._error = error
@@ -179,7 +196,9 @@ class GroupCommitPartition(StatefulSinkPartition[Output, SinkState]):
         try:
             self._committer.close()
         except Exception:  # noqa: BLE001  # Bytewax cannot take an error of `close`
-            _log.exception("Sink partition %s did not close cleanly", self._name)
+            _log.exception(
+                "Sink partition %s did not close cleanly", self._name, extra=self._fields
+            )
 
     def _waiting(self) -> Reading:
         return Reading(self._metrics.labels, {QUEUED: self._queued_rows})
@@ -242,7 +261,7 @@ class ExactlyOnceSink(FixedPartitionedSink[Output, SinkState]):
         committer_of: Makes the committer of a partition, by name; not connected yet.
         partitions: How many transactions may be on their way at a time. Permanent for a
             flow: a lane's progress is stored by the partition it hashes to.
-        flow: Name, for metrics, as the next.
+        flow: Name, for metrics, logs and traces, as the next.
         sink: What it writes to.
     """
 

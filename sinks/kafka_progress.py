@@ -12,6 +12,7 @@ own successor could end it, which starts second.
 """
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ __all__ = [
 TRANSACTION_TIMEOUT_S = 60
 """After this time the brokers abort a transaction whose process is gone for good."""
 
+_LOGGER = logging.getLogger(__name__)
 _AGAIN_S = 0.05
 _NO_LEADER_YET = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -122,7 +124,8 @@ def read_progress(
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 10,  # the end is reported by an empty fetch
             "fetch.queue.backoff.ms": 5,
-        }
+        },
+        logger=_LOGGER,
     )
     try:
         # By number: to ask for the beginning takes the client half a second.

@@ -8,6 +8,7 @@ until known; its rows are written again only after an abort succeeded, and then 
 those that lie after the positions read anew.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -29,12 +30,14 @@ from sinks.kafka_progress import (
 from sinks.kafka_records import Headers, KafkaRoute, records_by_partition
 from sinks.kafka_topics import ClientConfig, producer_config
 from sinks.metrics import RETRIES
+from sinks.telling import tell_retry
 
 __all__ = ["KafkaCommitter"]
 
 OUTAGE_S = float(TRANSACTION_TIMEOUT_S)
 """An outage longer than this ends the process; a longer one would abort its transaction."""
 
+_LOGGER = logging.getLogger(__name__)
 _CALL_S = 5.0
 _BACKOFF_S = 0.1
 _FENCED = {
@@ -76,6 +79,7 @@ class KafkaCommitter:
         self._routes = routes
         self._client_config = client_config
         self._progress_topic = progress_topic
+        self._name = name
         self._partition = int(name)
         # With the topic: two outputs of one flow are no successors of each other.
         self._transactional_id = f"{identity.flow_id}-{progress_topic}-{name}"
@@ -101,7 +105,8 @@ class KafkaCommitter:
                 "linger.ms": 50,
                 # A failed delivery fails the commit, which says why.
                 "delivery.report.only.error": True,
-            }
+            },
+            logger=_LOGGER,
         )
         try:
             self._repeat(self._producer.init_transactions)
@@ -123,7 +128,7 @@ class KafkaCommitter:
             FlowError: Another process has taken over, the brokers were away for too long,
                 or they refuse a record.
         """
-        left = list(outputs)
+        left, retries = list(outputs), 0
         deadline_s = time.monotonic() + OUTAGE_S
         while left:
             try:
@@ -134,6 +139,15 @@ class KafkaCommitter:
                 if cause.code() in _HOPELESS or time.monotonic() > deadline_s:
                     raise self._end_of_run(cause) from error
                 self._retries.inc()
+                tell_retry(
+                    self._identity.name,
+                    "kafka",
+                    self._name,
+                    left,
+                    cause.str(),
+                    is_first=not retries,
+                )
+                retries += 1
                 time.sleep(_BACKOFF_S)
                 positions = self._read_progress().positions
                 rests = (item.after(positions.get(item.lane, NEVER)) for item in left)

@@ -45,7 +45,12 @@ class _Trouble:
         now_s = time.monotonic()
         if now_s >= self._quiet_until_s:
             self._quiet_until_s = now_s + _QUIET_S
-            _log.warning("Previews to %s are not written at present (%s)", self._sink, reason)
+            _log.warning(
+                "Previews to %s are not written at present (%s)",
+                self._sink,
+                reason,
+                extra={"sink": self._sink.lower()},
+            )
 
 
 class KafkaLiveSink(DynamicSink[pa.RecordBatch]):
@@ -89,7 +94,8 @@ class _KafkaLivePartition(StatelessSinkPartition[pa.RecordBatch]):
                 "queue.buffering.max.messages": MAX_WAITING_RECORDS,
                 "delivery.report.only.error": True,
                 "on_delivery": self._on_lost,
-            }
+            },
+            logger=_log,
         )
 
     def write_batch(self, items: list[pa.RecordBatch]) -> None:

@@ -34,6 +34,7 @@ from sinks.postgres_connection import (
     statement,
 )
 from sinks.staging import StagedTable
+from sinks.telling import tell_retry
 
 __all__ = ["SELECT_FINGERPRINT", "PostgresCommitter"]
 
@@ -183,6 +184,7 @@ class PostgresCommitter:
                 if not (lost or isinstance(error, psycopg.OperationalError)):
                     raise
                 self.close()
+                is_first = not lost_s
                 lost_s = lost_s or time.monotonic()
                 if time.monotonic() - lost_s > OUTAGE_S:
                     raise FlowError(
@@ -192,6 +194,14 @@ class PostgresCommitter:
                         "after the last transaction that succeeded.",
                     ) from error
                 self._retries.inc()
+                tell_retry(
+                    self._identity.name,
+                    "postgres",
+                    str(self._own["own_partition"]),
+                    outputs,
+                    reason_of(error),
+                    is_first=is_first,
+                )
                 time.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
         self._begun = True

@@ -20,7 +20,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from typing_extensions import override
 
-from schemas import failpoints
+from schemas import failpoints, tracing
 from schemas.errors import FlowError
 from schemas.origin import Origin
 from schemas.registry import Registry
@@ -39,6 +39,7 @@ from sources.debezium_records import (
     decode_event,
 )
 from sources.kafka import KafkaFetcher, KafkaLog
+from sources.spans import with_span
 
 __all__ = ["DebeziumPartition", "DebeziumPlace", "DebeziumState"]
 
@@ -179,7 +180,19 @@ class DebeziumPartition(StatefulSourcePartition[Captured, DebeziumState]):
         self._awake = None if most >= _RECORDS else datetime.now(UTC) + wait
         if not (transactions or rejected):
             return []
-        return [Captured(transactions, rejected, Origin(read_s, newest_ms))]
+        origin = Origin(read_s, newest_ms)
+        if transactions:
+            origin = with_span(
+                origin,
+                tracing.batch(read_s),
+                self._flow,
+                self._place.topics[-1],
+                first=transactions[0].lsn,
+                last=transactions[-1].lsn,
+                records=sum(len(transaction.changes) for transaction in transactions),
+                rejected=sum(output.rows.num_rows for output in rejected),
+            )
+        return [Captured(transactions, rejected, origin)]
 
     def _is_quiet(self) -> bool:
         return self._clock_s() - self._active_s > _QUIET_S

@@ -256,6 +256,7 @@ class Merge:
                     end.transaction,
                     missing,
                     name,
+                    extra={"table": name, "transaction": end.transaction, "position": end.lsn},
                 )
             events += own
         events.sort(key=_by_order)

@@ -129,7 +129,9 @@ class Feed:
                 return
             except (OSError, WebSocketError, SessionEndedError) as error:
                 factor = _SLOWER if isinstance(error, SessionEndedError) and error.slowly else 1.0
-                _log.warning("Connection %s: %s", self._name, error)
+                _log.warning(
+                    "Connection %s: %s", self._name, error, extra={"partition": self._name}
+                )
             # Jitter: clients that were dropped together do not come back together.
             self._rest(factor * wait_s * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
             wait_s = min(2 * wait_s, self._rule.longest_backoff_s)

@@ -187,7 +187,12 @@ class Session:
     def _take(self, trades: Trades, now_s: float, *, live: bool) -> int:
         for text in trades.malformed:
             metrics.REJECTED.labels(self._rule.flow, self._name, "malformed").inc()
-            _log.warning("Connection %s: a trade cannot be read: %s", self._name, text)
+            _log.warning(
+                "Connection %s: a trade cannot be read: %s",
+                self._name,
+                text,
+                extra={"partition": self._name},
+            )
         return self._sequencer.add(trades.trades, now_s, live=live)
 
     def _on_reply(self, reply: Reply, now_s: float) -> None:
@@ -236,7 +241,7 @@ class Session:
 
     def _unexpected(self, what: str) -> None:
         _UNEXPECTED.labels(self._rule.flow, self._name).inc()
-        _log.warning("Connection %s: %s", self._name, what)
+        _log.warning("Connection %s: %s", self._name, what, extra={"partition": self._name})
 
 
 def report_missing(flow: str, connection: str, instrument: str, first: int, last: int) -> None:
@@ -248,4 +253,10 @@ def report_missing(flow: str, connection: str, instrument: str, first: int, last
         first,
         last,
         instrument,
+        extra={
+            "partition": connection,
+            "lane": f"results-{instrument}",
+            "position": first,
+            "last_position": last,
+        },
     )

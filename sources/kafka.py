@@ -111,7 +111,11 @@ class KafkaFetcher:
             )
         else:  # brokers away and the like: librdkafka goes on trying
             _LOGGER.warning(
-                "Partition %d of topic %s: %s", self._partition, self._topic, event.text
+                "Partition %d of topic %s: %s",
+                self._partition,
+                self._topic,
+                event.text,
+                extra=self._place(),
             )
 
     @property
@@ -136,7 +140,20 @@ class KafkaFetcher:
         try:
             self._client.commit(offset)
         except ClientError as error:
-            _LOGGER.warning("Committing offsets for lag tools failed: %s", error)
+            _LOGGER.warning(
+                "Committing offsets for lag tools failed: %s", error, extra=self._place()
+            )
+        else:
+            _LOGGER.info(
+                "Partition %d of topic %s was processed up to a snapshot",
+                self._partition,
+                self._topic,
+                extra=self._place(),
+            )
+
+    def _place(self) -> dict[str, str | int]:
+        """For the log: what is about this partition, and where it is read."""
+        return {"topic": self._topic, "partition": self._partition, "offset": self._position}
 
     def close(self) -> None:
         """Leave; pending commits are given a moment."""

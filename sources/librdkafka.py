@@ -223,7 +223,8 @@ class NativeConsumer:
         self._partition = partition
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         conf = self._lib.rd_kafka_conf_new()
-        for name, value in config.items():
+        # It would write to the standard error stream, past the log; errors come as events.
+        for name, value in {"log_level": 0, **config}.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             if self._lib.rd_kafka_conf_set(conf, name.encode(), text.encode(), error, _ERROR_BYTES):
                 self._lib.rd_kafka_conf_destroy(conf)

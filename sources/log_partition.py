@@ -25,13 +25,14 @@ import pyarrow as pa
 from bytewax.inputs import StatefulSourcePartition
 from typing_extensions import override
 
-from schemas import failpoints
+from schemas import failpoints, tracing
 from schemas.origin import Origin
 from schemas.stream import NEVER, Codec, Decoded, Events, Fetched, KeyedCodec
 from sources import metrics, stopping
 from sources.log import Fetcher, Log
 from sources.rejects import Rejects
 from sources.siblings import Siblings
+from sources.spans import with_span
 from sources.timeline import Checkpoint, ReplayState, SourceState, Timeline, resume
 
 __all__ = ["LogPartition", "SourceRule"]
@@ -103,6 +104,7 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
     ) -> None:
         self._codec = codec
         self._rule = rule
+        self._topic = log.topic
         self._partition = partition
         self._clock = clock
         self._report = report
@@ -221,12 +223,26 @@ class LogPartition(StatefulSourcePartition[Events, SourceState]):
 
     def _events(self, fetched: Fetched) -> Events:
         origin = Origin(self._clock(), int(fetched.timestamps_ms.max()))
+        span = tracing.batch(origin.read_s)
+        first, last = int(fetched.offsets[0]), int(fetched.offsets[-1])
         decoded = _decode(self._codec, fetched)
         replayed = self._timeline.is_replaying
-        read, end = len(fetched.offsets), int(fetched.offsets[-1]) + 1
+        read = len(fetched.offsets)
         self._read.inc(read)
         fetched, decoded, rejected, rejected_offsets = self._rejects.part(fetched, decoded)
-        watermarks = self._timeline.pass_records(end, fetched.offsets, decoded.event_time_ms)
+        watermarks = self._timeline.pass_records(last + 1, fetched.offsets, decoded.event_time_ms)
+        origin = with_span(
+            origin,
+            span,
+            self._rule.flow,
+            self._topic,
+            first=first,
+            last=last,
+            records=read,
+            rejected=0 if rejected is None else rejected.num_rows,
+            partition=self._partition,
+            watermark_ms=self.watermark_ms,
+        )
         return Events(
             self._partition,
             fetched.offsets,

@@ -29,7 +29,7 @@ import pyarrow as pa
 from bytewax.inputs import StatefulSourcePartition
 from typing_extensions import override
 
-from schemas import failpoints
+from schemas import failpoints, tracing
 from schemas.errors import FlowError
 from schemas.origin import Origin
 from schemas.stream import NEVER, Output
@@ -39,6 +39,7 @@ from sources import metrics, stopping
 from sources.pgoutput import Decoded, PgOutput
 from sources.replication import ReplicationStream
 from sources.slot_setup import SlotPlace, check_slot, create_slot, end_of_log, explained
+from sources.spans import with_span
 
 __all__ = ["SlotPartition", "SlotState"]
 
@@ -130,6 +131,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
             self._noted = None
         if self._first is not None:
             return self._hand_on_first()
+        read_s = time.time()
         messages = stream.read(_MESSAGES)
         self._lost_s = None
         decoded = [
@@ -137,7 +139,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
         ]
         self._lsn = max([self._lsn, stream.sent_lsn, *(one.transaction.lsn for one in decoded)])
         self._rest(stream, is_full=len(messages) >= _MESSAGES, is_empty=not messages)
-        return [self._captured(decoded)] if decoded else []
+        return [self._captured(decoded, read_s)] if decoded else []
 
     def _hand_on_first(self) -> list[Captured]:
         first = self._first
@@ -146,7 +148,7 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
             return []
         self._first = None
         failpoints.reached("slot.first_handed_on")
-        return [Captured([first], [], _origin(first))]
+        return [Captured([first], [], self._origin([first], time.time()))]
 
     def _rest(self, stream: ReplicationStream, *, is_full: bool, is_empty: bool) -> None:
         """When to be called again: at once while there is more, rarely when nothing comes."""
@@ -170,12 +172,26 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
             self._watermark_ms, is_idle=self._stream is not None and self._is_quiet()
         )
 
-    def _captured(self, decoded: list[Decoded]) -> Captured:
+    def _captured(self, decoded: list[Decoded], read_s: float) -> Captured:
         transactions = [one.transaction for one in decoded]
         self._read.inc(sum(len(transaction.changes) for transaction in transactions))
         self._watermark_ms = transactions[-1].committed_us // 1000
-        origin = _origin(transactions[-1])
+        rejected = sum(len(one.rejected) for one in decoded)
+        origin = self._origin(transactions, read_s, rejected)
         return Captured(transactions, self._rejects(decoded, origin), origin)
+
+    def _origin(self, transactions: list[Transaction], read_s: float, rejected: int = 0) -> Origin:
+        """The log's time of a transaction is that of its commit, its offset the LSN."""
+        return with_span(
+            Origin(read_s, transactions[-1].committed_us // 1000),
+            tracing.batch(read_s),
+            self._flow,
+            self._place.slot,
+            first=transactions[0].lsn,
+            last=transactions[-1].lsn,
+            records=sum(len(transaction.changes) for transaction in transactions),
+            rejected=rejected,
+        )
 
     def _rejects(self, decoded: list[Decoded], origin: Origin) -> list[Output]:
         """Dead letters at the position of their transactions; the change's own is `offset`."""
@@ -250,8 +266,3 @@ class SlotPartition(StatefulSourcePartition[Captured, SlotState]):
                 "was.",
             ) from error
         self._awake = datetime.now(UTC) + timedelta(seconds=_AGAIN_S)
-
-
-def _origin(newest: Transaction) -> Origin:
-    """The log's time of a transaction is that of its commit."""
-    return Origin(time.time(), newest.committed_us // 1000)

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import settings
 
 from dataflows.settings import CandleSettings
+from dataflows.telemetry_settings import TelemetrySettings
 from tests.real import browser as chromium
 from tests.real.browser import Browser
 from tests.real.debezium import Debezium
@@ -36,7 +37,9 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if IN_CI else "default")
 
-_FLOW_SETTINGS = {name.upper() for name in CandleSettings.model_fields}
+_FLOW_SETTINGS = {
+    name.upper() for name in (*CandleSettings.model_fields, *TelemetrySettings.model_fields)
+}
 _MISSING: dict[str, Callable[[], str]] = {
     "kafka": partial(missing, KAFKA_POM),
     "registry": partial(missing, REGISTRY_POM),

@@ -12,6 +12,7 @@ from dataflows.sellers_settings import SellersSettings
 from dataflows.sessions_settings import SessionsSettings
 from dataflows.settings import CandleSettings, FlowSettings
 from dataflows.statistics_settings import StatisticsSettings
+from dataflows.telemetry_settings import TelemetrySettings
 from dataflows.vehicles_settings import VehiclesSettings
 from page.settings import PageSettings
 
@@ -26,6 +27,7 @@ SETTINGS = (  # as in the page
     SessionsSettings,
     VehiclesSettings,
     PageSettings,
+    TelemetrySettings,
 )
 
 ROOT = Path(__file__).parents[2]
