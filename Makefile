@@ -48,8 +48,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-BENCHES := throughput profile_flow latency memory statistics market feed sessions sellers vehicles \
-  vehicles_latency
+BENCHES := throughput profile_flow metrics latency memory statistics market feed sessions sellers \
+  vehicles vehicles_latency
 # Wants a quiet machine.
 bench: $(VENV)/.dev
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
@@ -57,6 +57,7 @@ bench: $(VENV)/.dev
 # The short form proves that all of it runs, two at a time; its figures mean nothing.
 SHORT_throughput := --trades 200000 --small 50000 --repeat 1
 SHORT_profile_flow := --trades 200000
+SHORT_metrics := --trades 200000 --repeat 1
 SHORT_latency := --duration 5 --warm-up 5
 SHORT_memory := --duration 20
 SHORT_statistics := --trades 200000 --instruments 20 --window-trades 200000 --many-trades 100000 \

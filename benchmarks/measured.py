@@ -28,11 +28,11 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from prometheus_client import REGISTRY
 from typing_extensions import override
 
-from benchmarks import at_least_once, builtin_windows
+from benchmarks import at_least_once, builtin_windows, instruments
 from benchmarks.rolling_cost import FullShards
 from operators.compiled import compile_kernels
 from schemas.stream import Output
-from sources import kafka
+from sources import kafka, log_partition
 from sources.emitted import Emitted
 from sources.kafka import CONSUMER_CONFIG
 from sources.replication import ReplicationStream
@@ -219,13 +219,29 @@ def _run(flow: Dataflow, given: dict[str, Any]) -> None:
 
 
 def _flow(given: dict[str, Any]) -> _Found | None:
-    """A flow of the product; with `mark_ms`, statistics from the tick on that this names."""
+    """A flow of the product; with `mark_ms`, statistics from the tick on that this names.
+
+    With `largest_batch`, in batches of at most so many records.
+    """
     module = importlib.import_module(f"dataflows.{given.get('flow', 'candles')}")
+    if "largest_batch" in given:
+        vars(log_partition)["_LARGEST_BATCH"] = given["largest_batch"]
     mark = _Mark(given["mark_ms"]) if "mark_ms" in given else None
     if mark is not None:
         vars(module)["Emitted"] = lambda: mark
     _run(module.flow(), given)
     return None if mark is None else mark.found
+
+
+def _without_metrics(given: dict[str, Any]) -> _Found | None:
+    instruments.silence()
+    return _flow(given)
+
+
+def _counted(given: dict[str, Any]) -> _Found:
+    counted, begin = instruments.Counted(), _Moment.now()
+    _flow(given)
+    return _Found(begin, counted.figures())
 
 
 def _watched(given: dict[str, Any]) -> _Found:
@@ -270,6 +286,8 @@ _CONTENDERS: dict[str, _Contender] = {
     "raw_slot": _raw_slot,
     "flow": _flow,
     "flow_watched": _watched,
+    "flow_without_metrics": _without_metrics,
+    "flow_counted": _counted,
     "flow_stock": _stock,
     "at_least_once": lambda given: _run(at_least_once.flow(), given),
     "builtin": _builtin,
