@@ -15,8 +15,7 @@ RECOVERY = $(DATA_DIR)/recovery/$(FLOW)
 SEED ?= 0
 export DATA_DIR
 
-
-.PHONY: run page test test-unit test-integration-1 test-integration-2 test-crash crash lint proto lock clean bench bench-short image-size
+.PHONY: run page test test-unit test-integration-1 test-integration-2 test-crash crash lint audit proto lock clean bench bench-short image-size
 
 run: $(VENV)/.run
 	@test -f dataflows/$(FLOW).py || { echo "FLOW=$(FLOW) is no flow; docs/flows.md lists them all." >&2; exit 1; }
@@ -50,6 +49,11 @@ lint: $(VENV)/.dev
 
 BENCHES := throughput profile_flow metrics latency memory statistics market feed sessions sellers \
   vehicles vehicles_latency
+BENCHES := throughput profile_flow latency memory statistics market feed sessions sellers vehicles \
+  vehicles_latency
+audit: $(VENV)/.dev
+	$(BIN)/python -m tests.audit
+
 # Wants a quiet machine.
 bench: $(VENV)/.dev
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -29,6 +31,13 @@ def _readable(path: Path) -> Path:
             return path
     except OSError as error:
         raise ValueError(error.strerror) from error
+
+
+def _check_libpq(url: str) -> None:
+    try:
+        conninfo_to_dict(url)
+    except ProgrammingError:  # whose text may repeat a password
+        raise ValueError("libpq cannot read it; percent-encode special characters") from None
 
 
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
@@ -107,8 +116,12 @@ class ConnectionSettings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _hide(cls, value: object, field: ValidationInfo) -> object:
-        is_secret = isinstance(value, str) and str(field.field_name) in cls._secrets()
-        return Hidden(value) if is_secret else value
+        name = str(field.field_name)
+        if not isinstance(value, str) or name not in cls._secrets():
+            return value
+        if name.endswith("database_url") and value != "off":
+            _check_libpq(value)
+        return Hidden(value)
 
     @classmethod
     def _secrets(cls) -> set[str]:

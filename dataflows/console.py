@@ -107,7 +107,7 @@ def _utc(epoch_ms: int) -> datetime:
 def look(psql: str, url: str, query: str) -> str:
     """The command that shows some rows, ready to paste, without the URL's password."""
     shown = re.sub(r"^(\w+://[^:/@?]*):[^/]*@", r"\1@", url)  # without a password
-    shown = re.sub(r"([?&])password=[^&]*&?", r"\1", shown).rstrip("?&")
+    shown = re.sub(r"(?<=[?&])(ssl)?password=[^&]*&?", "", shown).rstrip("?&")
     return f"{shlex.quote(psql)} {shlex.quote(shown)} -c {shlex.quote(query)}"
 
 

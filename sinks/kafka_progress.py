@@ -21,9 +21,10 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import OffsetSpec
 
 from schemas.errors import FlowError
+from schemas.kafka_cluster import REACH_S
 from schemas.stream import FlowIdentity
 from sinks.fingerprint import fingerprint_json
-from sinks.kafka_topics import REACH_S, ClientConfig, TopicSpec, admin_client
+from sinks.kafka_topics import ClientConfig, TopicSpec, admin_client
 
 __all__ = [
     "TRANSACTION_TIMEOUT_S",

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.errors import FlowError
+from schemas.kafka_cluster import REACH_S, kafka_cluster
 
 __all__ = [
     "ClientConfig",
@@ -24,9 +25,6 @@ __all__ = [
     "existing_topics",
     "producer_config",
 ]
-
-REACH_S = 10.0
-"""How long to wait for a first answer; brokers that are up answer in milliseconds."""
 
 ClientConfig = Mapping[str, str | int | float | bool]
 """librdkafka settings for reaching the brokers: `bootstrap.servers`, security, and so on."""
@@ -51,18 +49,7 @@ def existing_topics(client_config: ClientConfig, topics: Mapping[str, TopicSpec]
     Raises:
         FlowError: The brokers cannot be reached, or a topic has another partition count.
     """
-    errors: list[KafkaError] = []
-    admin = admin_client({**client_config, "error_cb": errors.append})
-    try:
-        found = admin.list_topics(timeout=REACH_S).topics
-    except KafkaException as error:
-        admin.poll(0)
-        reason = errors[0] if errors else error.args[0]
-        raise FlowError(
-            f"Kafka does not answer at KAFKA_BOOTSTRAP_SERVERS="
-            f"{client_config.get('bootstrap.servers')} ({reason.str()})",
-            "Start the brokers, or correct the address.",
-        ) from error
+    found = kafka_cluster(client_config).topics
     for name, spec in topics.items():
         if name in found and len(found[name].partitions) != spec.partitions:
             raise FlowError(
@@ -121,8 +108,7 @@ def ensure_topic(client_config: ClientConfig, topic: str, partitions: int) -> No
     Raises:
         FlowError: As `create_topics`.
     """
-    existing_topics(client_config, {})  # says so where no broker answers
-    if topic not in admin_client(client_config).list_topics(timeout=REACH_S).topics:
+    if topic not in kafka_cluster(client_config).topics:
         create_topics(client_config, {topic: TopicSpec(partitions)})
 
 

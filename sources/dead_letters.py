@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from schemas.errors import FlowError
+from schemas.kafka_cluster import kafka_cluster
 
 __all__ = ["DeadLetter", "Place", "marks_topic", "read_letters", "replay"]
 
-_REACH_S = 10.0
 _READ_S = 60.0
 _AT_ONCE = 1_000
 _RETRY_S = 0.1
@@ -106,6 +106,7 @@ def _read(
     client_config: Mapping[str, Any], topic: str, *, may_be_missing: bool = False
 ) -> Iterator[Message]:
     """Committed records from the start to the end of each partition."""
+    left = set(_partitions(client_config, topic, may_be_missing=may_be_missing))
     consumer = Consumer(
         {
             "socket.nagle.disable": True,
@@ -120,7 +121,6 @@ def _read(
         }
     )
     with closing(consumer):
-        left = set(_partitions(consumer, topic, may_be_missing=may_be_missing))
         consumer.assign([TopicPartition(topic, number, 0) for number in left])
         deadline_s = time.monotonic() + _READ_S
         while left:
@@ -142,14 +142,8 @@ def _read(
 _LOOK = "Look at the state of the brokers and at access rights, and try again."
 
 
-def _partitions(consumer: Consumer, topic: str, *, may_be_missing: bool) -> list[int]:
-    try:
-        found = consumer.list_topics(timeout=_REACH_S).topics  # all: one by name may be created
-    except KafkaException as error:
-        raise FlowError(
-            f"Kafka does not answer at KAFKA_BOOTSTRAP_SERVERS ({error.args[0].str()})",
-            "Start the brokers, or correct the address.",
-        ) from error
+def _partitions(client_config: Mapping[str, Any], topic: str, *, may_be_missing: bool) -> list[int]:
+    found = kafka_cluster(client_config).topics
     if topic in found:
         return list(found[topic].partitions)
     if may_be_missing:

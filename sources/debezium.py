@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from bytewax.inputs import StatefulSourcePartition
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from typing_extensions import override
 
 from schemas import failpoints, tracing
 from schemas.errors import FlowError
+from schemas.kafka_cluster import kafka_cluster
 from schemas.origin import Origin
 from schemas.registry import Registry
 from schemas.stream import NEVER, Fetched, Output
@@ -48,7 +47,6 @@ _BUSY = timedelta(milliseconds=4)
 _QUIET = timedelta(milliseconds=12)
 _QUIET_S = 1.0
 _ASK_S = 0.25
-_TIMEOUT_S = 10.0
 
 
 class DebeziumPlace(NamedTuple):
@@ -82,14 +80,7 @@ class DebeziumPlace(NamedTuple):
         Raises:
             FlowError: One has, or no broker answers.
         """
-        try:
-            found = AdminClient({**self.config, "log_level": 0}).list_topics(timeout=_TIMEOUT_S)
-        except KafkaException as error:
-            raise FlowError(
-                "No Kafka broker answers at KAFKA_BOOTSTRAP_SERVERS="
-                f"{self.config['bootstrap.servers']} ({error.args[0].str()})",
-                "Start the broker or correct the address, then start again.",
-            ) from error
+        found = kafka_cluster(self.config)
         for name in self.topics:
             if name in found.topics and len(found.topics[name].partitions) > 1:
                 raise FlowError(

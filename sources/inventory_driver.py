@@ -73,6 +73,13 @@ def execute(cursor: "psycopg.Cursor[Any]", changes: Sequence[RowChange]) -> None
             cursor.execute(_UPSERT[change.table], [change.key, *change.row])
 
 
+def _not_set_up(reason: str) -> FlowError:
+    return FlowError(
+        f"The inventory cannot be set up ({' '.join(reason.split())})",
+        "Start the server, or correct the URL or the access rights.",
+    )
+
+
 class InventoryDriver:
     """Makes an inventory live on a PostgreSQL.
 
@@ -98,11 +105,12 @@ class InventoryDriver:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 cursor.execute(DDL)
             self._inventory = self._resumed(seed, size)
+        except psycopg.ProgrammingError as error:
+            # Of a URL that cannot be read the text may repeat a password.
+            reason = "the URL cannot be read" if error.sqlstate is None else str(error)
+            raise _not_set_up(reason) from None
         except psycopg.Error as error:
-            raise FlowError(
-                f"The inventory cannot be set up ({' '.join(str(error).split())})",
-                "Start the server, or correct the URL or the access rights.",
-            ) from error
+            raise _not_set_up(str(error)) from error
 
     def _resumed(self, seed: int, size: int) -> Inventory:
         known = []

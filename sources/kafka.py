@@ -9,10 +9,10 @@ import logging
 import time
 from collections.abc import Mapping
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import OFFSET_BEGINNING, KafkaError
 
 from schemas.errors import FlowError
+from schemas.kafka_cluster import kafka_cluster
 from schemas.stream import Fetched
 from sources.kafka_client import Client, ClientError, ClientEvent, Config, StockConsumer
 from sources.librdkafka import NativeConsumer, is_available
@@ -204,24 +204,13 @@ class KafkaLog:
         self._config = {**config, "group.id": group}
         self._topic = topic
         self._with_keys = with_keys
-        admin = AdminClient(dict(config), logger=_LOGGER)
-        try:
-            # All topics: asked for one by name, a broker may create it.
-            metadata = admin.list_topics(timeout=_TIMEOUT_S)
-        except KafkaException as error:
-            servers = config["bootstrap.servers"]
-            raise FlowError(
-                f"No Kafka broker answers at KAFKA_BOOTSTRAP_SERVERS={servers} "
-                f"({error.args[0].str()})",
-                _TRY_AGAIN,
-            ) from error
-        found = metadata.topics.get(topic)
+        found = kafka_cluster(config).topics.get(topic)
         if found is None or not found.partitions:
             raise FlowError(
                 f"The input topic {topic} does not exist on "
                 f"KAFKA_BOOTSTRAP_SERVERS={config['bootstrap.servers']}",
                 "Create it with the partition count it is to keep, or name another one in "
-                "INPUT_TOPIC.",
+                "INPUT_TOPIC; where it exists, let the flow's user describe it.",
             )
         self._partitions = len(found.partitions)
 

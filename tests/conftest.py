@@ -27,7 +27,9 @@ from tests.real.debezium import Debezium
 from tests.real.java import DEBEZIUM_POM, KAFKA_POM, REGISTRY_POM, missing
 from tests.real.kafka import KafkaBroker
 from tests.real.kafka_client import Kafka
+from tests.real.kafka_secured import SecuredKafkaBroker
 from tests.real.postgres import PostgresServer
+from tests.real.postgres_secured import SecuredPostgresServer
 from tests.real.registry import SchemaRegistry
 
 IN_CI = os.environ.get("CI") == "true"
@@ -63,11 +65,14 @@ def pytest_configure(config: pytest.Config) -> None:
                 "PAGE_",
                 "DERIBIT_",
                 "EWMA_",
+                "KAFKA_",
                 "INVENTORY_",
                 "MARKET_",
                 "PAGE_",
                 "SESSION_",
                 "SOURCE_",
+                "SCHEMA_REGISTRY_",
+                "SECRETS_DIR",
                 "STATISTICS_",
                 "VEHICLES_",
             )
@@ -156,9 +161,27 @@ def kafka_broker(kafka: Kafka) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture(scope="session")
+def secured_kafka(scratch_dir: Path) -> Iterator[SecuredKafkaBroker]:
+    """A broker with TLS, users and access rights; its plain listener is for the test itself."""
+    broker = SecuredKafkaBroker(_subdirectory(scratch_dir, "secured-kafka"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
 def postgres(scratch_dir: Path) -> Iterator[PostgresServer]:
     """The server; use `postgres_url` where a database is enough."""
     server = PostgresServer(_subdirectory(scratch_dir, "postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def secured_postgres(scratch_dir: Path) -> Iterator[SecuredPostgresServer]:
+    """A server that asks for passwords, and for TLS where the system's PostgreSQL can."""
+    server = SecuredPostgresServer(_subdirectory(scratch_dir, "secured-postgres"))
     server.start()
     yield server
     server.stop()

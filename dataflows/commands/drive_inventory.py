@@ -9,9 +9,11 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 import psycopg
 
+from dataflows.vehicles_settings import VehiclesSettings
 from schemas.errors import FlowError
 from sources import stopping
 from sources.inventory_driver import InventoryDriver
@@ -32,12 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         driver = InventoryDriver(
-            options.url,
+            options.url or _source_url(),
             seed=options.seed,
             rate=None if options.full_speed else options.rate,
             size=options.size,
         )
-        driver.run(stopping.requested, transactions=options.transactions, report=count)
+        with closing(driver):
+            driver.run(stopping.requested, transactions=options.transactions, report=count)
     except (FlowError, psycopg.Error) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -51,12 +54,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _source_url() -> str:
+    url = VehiclesSettings.load().source_database_url
+    if url is None:
+        raise FlowError(
+            "Neither SOURCE_DATABASE_URL nor --url says where", "Set one of them to a libpq URL."
+        )
+    return url
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dataflows.commands.drive_inventory",
         description="Make load on a PostgreSQL: vehicles and engines come, change and go.",
     )
-    parser.add_argument("--url", required=True, help="libpq URL of the database")
+    parser.add_argument(
+        "--url",
+        help="libpq URL of the database; left out: SOURCE_DATABASE_URL, which no list of "
+        "processes shows",
+    )
     parser.add_argument("--rate", type=float, default=20.0, help="transactions per second")
     parser.add_argument("--full-speed", action="store_true", help="as many as the server takes")
     parser.add_argument("--seed", type=int, default=1, help="of the choices")

@@ -17,7 +17,7 @@ from tests.real.process import HOST, Child, StartError, free_port, wait_until_re
 
 __all__ = ["KafkaBroker"]
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 240.0
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -88,6 +88,16 @@ class KafkaBroker(Kafka):
         """Whether the process is there."""
         return self._child is not None and self._child.returncode is None
 
+    @property
+    def properties(self) -> str:
+        """Template of its settings; a later line wins over an earlier one."""
+        return _PROPERTIES
+
+    @property
+    def format_options(self) -> list[str]:
+        """Options of the tool that formats its storage."""
+        return []
+
     def start(self) -> None:
         """Start it, formatting the data directory the first time, and wait until it is ready.
 
@@ -131,7 +141,7 @@ class KafkaBroker(Kafka):
     def _format(self, classpath: str, properties: Path) -> None:
         draft = properties.with_suffix(".draft")
         draft.write_text(
-            _PROPERTIES.format(
+            self.properties.format(
                 host=HOST,
                 port=self._port,
                 controller_port=free_port(),
@@ -140,7 +150,7 @@ class KafkaBroker(Kafka):
         )
         command = [
             *(java(), "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool"),
-            *("format", "-t", self._cluster_id, "-c", str(draft)),
+            *("format", "-t", self._cluster_id, "-c", str(draft), *self.format_options),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode != 0:

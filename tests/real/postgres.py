@@ -41,16 +41,24 @@ class PostgresServer:
         directory: Existing; empty or as a former `PostgresServer` left it. For root, every
             directory above it becomes readable to all.
         settings: More configuration parameters, or other values.
+        binaries: Directory of another PostgreSQL's programs than the wheel's.
 
     Attributes:
         url: libpq URL of the database `postgres`, as superuser.
         log: file with the server's output.
     """
 
-    def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        binaries: Path | None = None,
+    ) -> None:
         self._port = free_port()
         self._data = directory.resolve() / "data"
         self._settings = {**_SETTINGS, **(settings or {})}
+        self._binaries = binaries
         self._child: Child | None = None
         self.url = self.database_url("postgres")
         self.log = directory / "postgres.log"
@@ -73,8 +81,11 @@ class PostgresServer:
         if self.running:
             return
         wheel = get_server(self._data, start=False, cleanup_mode=None)
+        if self._binaries is not None:
+            wheel.bin_path = self._binaries
         if not (self._data / "PG_VERSION").exists():
             wheel.ensure_pgdata_inited()
+            self.prepare(self._data, wheel.system_user or "")
         settings = [part for item in self._settings.items() for part in ("-c", "=".join(item))]
         # Not through pg_ctl: a direct child can be killed, and dies with the tests.
         self._child = Child(
@@ -88,6 +99,14 @@ class PostgresServer:
             death_signal=signal.SIGQUIT,  # at once, but shared memory is tidied up
         )
         wait_until_ready(self._child, self._ready, what="PostgreSQL", timeout_s=_START_TIMEOUT_S)
+
+    def prepare(self, data: Path, user: str) -> None:
+        """Change the data directory before the first start; for another kind of server.
+
+        Args:
+            data: The directory.
+            user: Account that the server runs under; empty for this one.
+        """
 
     def stop(self) -> None:
         """A fast shutdown: sessions are cut, open transactions rolled back."""
