@@ -47,13 +47,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-BENCHES := throughput profile_flow metrics latency memory statistics market feed sessions sellers \
-  vehicles vehicles_latency
-BENCHES := throughput profile_flow latency memory statistics market feed sessions sellers vehicles \
-  vehicles_latency
 audit: $(VENV)/.dev
 	$(BIN)/python -m tests.audit
 
+BENCHES := throughput profile_flow metrics latency memory statistics market feed sessions sellers \
+  vehicles vehicles_latency
 # Wants a quiet machine.
 bench: $(VENV)/.dev
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
