@@ -82,6 +82,10 @@ class Client:
         """Wait for rows, and take all; none when the client was dropped."""
         await self._changed.wait()
         self._changed.clear()
+        return self.take()
+
+    def take(self) -> list[Row]:
+        """Take all that waits; nothing when there is none."""
         rows = [*self._rows, *self._latest.values()]
         self._rows, self._latest = [], {}
         return rows
