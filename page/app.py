@@ -113,8 +113,15 @@ def _reader(
 
 def _healthz(request: Request) -> JSONResponse:
     """Whether the page runs, and whether its source does."""
-    problem = request.app.state.health.problem
-    return JSONResponse({"up": True, "source": "up" if problem is None else problem})
+    problem, hub = request.app.state.health.problem, request.app.state.hub
+    return JSONResponse(
+        {
+            "up": True,
+            "source": "up" if problem is None else problem,
+            "streams": hub.clients,
+            "dropped": hub.dropped,
+        }
+    )
 
 
 class _Headers:

@@ -25,9 +25,8 @@ _TIMEOUT_S = 2.0
 _RECORDS = "tidemark_source_records_total"
 _LATE = "tidemark_late_records_total"
 _REJECTED = "tidemark_source_rejected_total"
-_WATERMARK = "tidemark_source_watermark_timestamp_seconds"
 _WATERMARK_LAG = "tidemark_source_watermark_lag_seconds"
-_CONSUMER_LAG = ("tidemark_source_consumer_lag_records", "tidemark_source_lag_records")
+_CONSUMER_LAG = "tidemark_source_consumer_lag_records"
 
 Samples = Mapping[str, Mapping[str, Sequence[float]]]
 """Values by flow and name of the sample."""
@@ -65,9 +64,13 @@ class Health:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as http:
             while True:
                 started_s = time.monotonic()
-                self._tell_own()
-                await asyncio.gather(*(self._ask(http, one) for one in self._sources))
+                await self.ask(http)
                 await asyncio.sleep(max(0.1, _EVERY_S - (time.monotonic() - started_s)))
+
+    async def ask(self, http: httpx.AsyncClient) -> None:
+        """Ask all once, and publish."""
+        self._tell_own()
+        await asyncio.gather(*(self._ask(http, one) for one in self._sources))
 
     def _tell_own(self) -> None:
         values = {"flow": "page", "url": None, "up": self._problem is None}
@@ -80,7 +83,7 @@ class Health:
             response.raise_for_status()
             samples = _samples(response.text)
         except (httpx.HTTPError, ValueError) as error:
-            reason = str(error) or type(error).__name__
+            reason = _reason(error)
             for flow in self._flows[url] or {source.name}:
                 values = {"flow": flow, "url": _shown(url), "up": False, "error": reason}
                 self._hub.publish([health_row({**_NOTHING, **values, **_checked()})])
@@ -106,12 +109,8 @@ class Health:
             if before is not None and records >= before[1] and now_s > before[0]:
                 events_per_s = round((records - before[1]) / (now_s - before[0]), 1)
             self._before[url, flow] = now_s, records
-        lag_s = None
-        if values.get(_WATERMARK_LAG):
-            lag_s = max(values[_WATERMARK_LAG])
-        elif any(values.get(_WATERMARK, ())):
-            lag_s = time.time() - min(time_s for time_s in values[_WATERMARK] if time_s)
-        lags = next((values[name] for name in _CONSUMER_LAG if name in values), None)
+        lag_s = max(values.get(_WATERMARK_LAG, ()), default=None)
+        lags = values.get(_CONSUMER_LAG)
         return {
             "up": True,
             "error": None,
@@ -144,6 +143,12 @@ def _shown(url: str) -> str:
     """The URL without a name and password."""
     parsed = httpx.URL(url)
     return str(parsed.copy_with(username=None, password=None, query=None))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):  # its text has the address, password and all
+        return f"it answers with status {error.response.status_code}"
+    return str(error) or type(error).__name__
 
 
 def _checked() -> dict[str, str]:

@@ -41,9 +41,13 @@ class Wanted:
         """Whether a row is wanted."""
         return (
             row.kind in self.kinds
-            and (self.instruments is None or row.instrument in (None, *self.instruments))
-            and (self.intervals is None or row.interval in (None, *self.intervals))
+            and _is_in(row.instrument, self.instruments)
+            and _is_in(row.interval, self.intervals)
         )
+
+
+def _is_in(name: str | None, wanted: frozenset[str] | None) -> bool:
+    return wanted is None or name is None or name in wanted
 
 
 class Client:

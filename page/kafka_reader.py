@@ -162,7 +162,7 @@ class KafkaReader:
             return None
         unreadable = (f"{n:,} records of {name}" for name, n in self._unreadable.items())
         problem = ", ".join(unreadable)
-        self._tell(f"Not to be read: {problem}; see docs/page.md" if problem else None)
+        self._tell(f"{problem} cannot be read" if problem else None)
         return True
 
     def _publish(self, messages: Sequence[Message]) -> set[Place]:

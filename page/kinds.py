@@ -102,7 +102,8 @@ def make_row(kind: Kind, values: Mapping[str, Any]) -> Row:
         tuple(str(values[name]) for name in kind.group),
         # The preview's key has no time: there is one row, whatever its time.
         ("",) if kind.is_latest else (ordered, *(str(values[name]) for name in rest)),
-        int(values.get("revision") or 0),
+        # Nor is one a revision of the candle before.
+        0 if kind.is_latest else int(values.get("revision") or 0),
         _json({"kind": kind.name, **values}),
         values.get("instrument"),
         values.get("interval"),

@@ -35,7 +35,9 @@ class PageSettings(ConnectionSettings):
     )
     page_port: int = Field(8600, ge=1, le=65_535, description="port of the page")
     page_metrics: Names | None = Field(
-        None, description="metrics of the flows, URLs with commas, each may have name= before it"
+        None,
+        repr=False,
+        description="metrics of the flows, URLs with commas, each may have name= before it",
     )
     page_topics: Names | None = Field(
         None, description="topics to show, kind=topic with commas; unset: the flows' defaults"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from page.hub import Client, Hub, TooManyClientsError, Wanted
-from page.kinds import HEALTH, KIND_NAMES, Row
+from page.kinds import HEALTH, KIND_NAMES, Row, kinds, make_row
 from page.memory import Memory
 
 DEPTH = {"candle": 4, "statistics": 1, "preview": 1, HEALTH: 1}
@@ -78,6 +78,16 @@ def test_of_previews_and_health_only_the_newest_is_sent() -> None:
     assert [r.text for r in rows if r.kind == "candle"] == texts(map(row, range(5)))
     assert sorted(r.kind for r in rows if r.text == "4") == [HEALTH, "preview"]
     assert len(rows) == 7
+
+
+def test_the_preview_of_the_next_candle_is_no_older_revision_of_the_last() -> None:
+    values = {"instrument": "A", "interval": "1m"}
+    preview = kinds("24h")["preview"]
+    first = make_row(preview, {**values, "open_time": "2026-11-29T14:00:00Z", "revision": 2})
+    second = make_row(preview, {**values, "open_time": "2026-11-29T14:01:00Z", "revision": 0})
+    one = hub()
+    assert one.publish([first]) == [first]
+    assert one.publish([second]) == [second]
 
 
 def test_a_slow_reader_is_dropped_and_others_are_not() -> None:
