@@ -51,7 +51,7 @@ audit: $(VENV)/.dev
 	$(BIN)/python -m tests.audit
 
 BENCHES := throughput profile_flow metrics latency memory statistics market feed sessions sellers \
-  vehicles vehicles_latency
+  vehicles vehicles_latency page
 # Wants a quiet machine.
 bench: $(VENV)/.dev
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
@@ -70,6 +70,7 @@ SHORT_sessions := --events 200000 --repeat 1
 SHORT_sellers := --sales 200000 --repeat 1
 SHORT_vehicles := --changes 5000 --repeat 1
 SHORT_vehicles_latency := --rates 50 --duration 2 --warm-up 6 --sources slot
+SHORT_page := --instruments 5 50 --duration 4 --warm-up 1 --repeat 1
 bench-short: $(VENV)/.dev
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(BENCHES:%=short-%)
 short-%: $(VENV)/.dev

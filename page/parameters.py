@@ -2,6 +2,7 @@
 
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from starlette.requests import Request
 
@@ -47,10 +48,9 @@ class Parameters:
         return value
 
     def names(self, name: str) -> tuple[str, ...] | None:
-        """Texts with commas; None when it is not there or empty."""
-        parts = tuple(
-            filter(None, (part.strip() for part in self._values.get(name, "").split(",")))
-        )
+        """Texts with commas, each percent-encoded; None when it is not there or empty."""
+        given = (unquote(part.strip()) for part in self._values.get(name, "").split(","))
+        parts = tuple(filter(None, given))
         if len(parts) > _MOST_NAMES or any(len(part) > _LONGEST for part in parts):
             raise RefusedError(400, f"{name} is too long", f"Name at most {_MOST_NAMES:,}.")
         return parts or None

@@ -55,6 +55,12 @@ _bootstrap = pytest.StashKey[str]()
 _skipped = pytest.StashKey[dict[str, list[str]]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-screenshot", action="store_true", help="write docs/images/page.png anew"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_bootstrap] = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     config.stash[_skipped] = {}
@@ -242,6 +248,5 @@ def browser(_chromium: Browser) -> Iterator[Browser]:
     """A real browser on an empty page; the test fails when its pages write warnings or errors."""
     _chromium.renew()
     yield _chromium
-    complaints = _chromium.complaints()
-    _chromium.open("about:blank")
-    assert not complaints
+    _chromium.leave()
+    assert not _chromium.complaints()

@@ -54,7 +54,7 @@ class PageTables:
         until: datetime,
         count: int,
         interval: str = "1m",
-        price: float = 100.0,
+        price: int = 100,
     ) -> None:
         """Closed candles, the last of which ends at `until`; they rise by 1 each."""
         step = timedelta(milliseconds=INTERVALS_MS[interval])

@@ -66,6 +66,7 @@ class Browser:
         self.driver.set_script_timeout(_SCRIPT_TIMEOUT_S)
         self._service = service
         self._console: list[Mapping[str, Any]] = []
+        self._forgiven: tuple[str, ...] = ()
         self._size = (width, height)
         self._devtools("Performance.enable", {})
         self.resize(width, height)
@@ -97,12 +98,13 @@ class Browser:
         self.prefer("light")
         self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         self._console = []
+        self._forgiven = ()
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Result of the body of a function in the page."""
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, expression: str, *arguments: Any, timeout_s: float = 30) -> Any:
+    def wait(self, expression: str, *arguments: Any, timeout_s: float = 60) -> Any:
         """The value of an expression in the page once it is true there.
 
         Args:
@@ -133,9 +135,19 @@ class Browser:
         self._console += self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return list(self._console)
 
+    def leave(self) -> None:
+        """Leave the page, before its server ends; what it wrote is kept."""
+        self.console()
+        self.driver.get("about:blank")
+
+    def forgive(self, *words: str) -> None:
+        """Count no message with one of these words as a complaint; until the next `renew`."""
+        self._forgiven = words
+
     def complaints(self) -> list[str]:
         """The warnings and errors among it."""
-        return [str(one["message"]) for one in self.console() if one["level"] in _COMPLAINTS]
+        messages = [str(one["message"]) for one in self.console() if one["level"] in _COMPLAINTS]
+        return [text for text in messages if not any(word in text for word in self._forgiven)]
 
     def screenshot(self, path: Path) -> None:
         """Write what the page shows as PNG."""

@@ -94,7 +94,8 @@ export class MarketView {
    */
   #subscribe(instrument, interval) {
     this.#stream = new Stream(
-      { kind: "candle,ewma,health", instrument, interval },
+      // A comma would part two names.
+      { kind: "candle,ewma,health", instrument: encodeURIComponent(instrument), interval },
       {
         onSnapshot: ({ rows }) => {
           this.#series = new Series(instrument, interval);

@@ -12,7 +12,7 @@ import { Cell, byId, element } from "./dom.js";
 import { Paced } from "./frames.js";
 import { CONFIG, onScheme, plotly } from "./plotly.js";
 import { salesFigure } from "./sales_figure.js";
-import { count, minute, moment, NONE } from "./texts.js";
+import { count, edge, moment, NONE } from "./texts.js";
 
 const MOST_LINES = 200;
 
@@ -56,9 +56,8 @@ export class SalesView {
   /** @param {Sales[]} rows  of one window */
   #totals(rows) {
     const amount = rows.reduce((sum, row) => addDecimals(sum, row.aggregated_amount), "0");
-    const start = rows[0] ? Date.parse(rows[0].window_start) : null;
-    const end = rows[0] ? Date.parse(rows[0].window_end) : null;
-    this.#window.text(start === null || end === null ? NONE : `${minute(start)} – ${minute(end)}`);
+    const [start, end] = rows.length ? ends(rows[0]) : [0, 0];
+    this.#window.text(end ? `${edge(start, end - start)} – ${edge(end, end - start)}` : NONE);
     this.#amount.text(grouped(amount));
     this.#sales.text(count(rows.reduce((sum, row) => sum + row.sale_count, 0)));
     this.#sellers.text(count(rows.length));
@@ -84,13 +83,21 @@ export class SalesView {
   }
 }
 
+/**
+ * @param {Sales} row
+ * @returns {[number, number]}
+ */
+function ends(row) {
+  return [Date.parse(row.window_start), Date.parse(row.window_end)];
+}
+
 /** @param {Sales} row */
 function line(row) {
-  const start = Date.parse(row.window_start);
+  const [start, end] = ends(row);
   return element(
     "tr",
     {},
-    element("td", { class: "time", text: minute(start), title: `${moment(start)} UTC` }),
+    element("td", { class: "time", text: edge(start, end - start), title: `${moment(start)} UTC` }),
     element("th", { scope: "row", text: row.seller_id }),
     element("td", { text: grouped(row.aggregated_amount) }),
     element("td", { text: count(row.sale_count) }),

@@ -26,15 +26,11 @@ export class Stream {
   /**
    * Opens at once.
    *
-   * @param {Record<string, string | string[]>} query  of `/stream`; a list repeats the name
+   * @param {Record<string, string>} query  of `/stream`
    * @param {Listener} listener
    */
   constructor(query, listener) {
-    const search = new URLSearchParams();
-    for (const [name, value] of Object.entries(query)) {
-      for (const one of [value].flat()) search.append(name, one);
-    }
-    this.#url = `stream?${search}`;
+    this.#url = `stream?${new URLSearchParams(query)}`;
     this.#listener = listener;
     document.addEventListener("visibilitychange", this.#visibility);
     this.#open();

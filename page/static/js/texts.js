@@ -63,11 +63,14 @@ export function clock(timeMs) {
 }
 
 /**
+ * The time at which a window begins or ends: with seconds where windows are no whole minutes.
+ *
  * @param {number} timeMs
+ * @param {number} lengthMs  of the window
  * @returns {string} such as 14:03
  */
-export function minute(timeMs) {
-  return new Date(timeMs).toISOString().slice(11, 16);
+export function edge(timeMs, lengthMs) {
+  return clock(timeMs).slice(0, lengthMs % 60_000 ? 8 : 5);
 }
 
 /**
