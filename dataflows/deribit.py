@@ -40,6 +40,7 @@ def flow() -> Dataflow:
         trades,
         key="instrument",
         position="trade_seq",
+        at="timestamp",
         partitions=settings.deribit_partitions,
     )
     wiring.output(results, trades, encode=encode, table=TRADES)

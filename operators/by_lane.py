@@ -5,6 +5,8 @@ sequence, so that a repetition is dropped by the instrument's own progress, what
 others did. Its partition is where a Kafka Java client would put the instrument as a key.
 """
 
+import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import bytewax.operators as op
@@ -14,13 +16,21 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
 from schemas.murmur2 import partition_of
+from schemas.origin import Origin
 from schemas.stream import Output
 
 __all__ = ["by_lane"]
 
 
 def by_lane(
-    step_id: str, batches: Stream[pa.RecordBatch], *, key: str, position: str, partitions: int
+    step_id: str,
+    batches: Stream[pa.RecordBatch],
+    *,
+    key: str,
+    position: str,
+    at: str,
+    partitions: int,
+    clock: Callable[[], float] = time.time,
 ) -> KeyedStream[Output]:
     """Items `(lane, Output)` of kind `results`.
 
@@ -29,13 +39,16 @@ def by_lane(
         batches: rows of one key lie together, in order of their position, which rises.
         key: text column, such as `instrument`.
         position: int64 column, such as `trade_seq`.
+        at: timestamp column, ms: when the feed's own log has the row; for metrics.
         partitions: of the output topic.
+        clock: seconds since the epoch, for metrics.
     """
     homes: dict[str, int] = {}
 
     def cut(batch: pa.RecordBatch) -> list[tuple[str, Output]]:
         runs = pc.run_end_encode(batch[key])
         positions = batch[position].to_numpy()
+        origin = Origin(clock(), pc.max(batch[at]).cast(pa.int64()).as_py())
         ends = runs.run_ends.to_pylist()
         items = []
         for name, (first, end) in zip(runs.values.to_pylist(), pairwise([0, *ends]), strict=True):
@@ -43,7 +56,8 @@ def by_lane(
             if home is None:
                 home = homes[name] = partition_of(name.encode(), partitions)
             own = positions[first:end]
-            item = Output("results", home, own, int(own[-1]), batch[first:end], key=name)
+            rows = batch[first:end]
+            item = Output("results", home, own, int(own[-1]), rows, key=name, origin=origin)
             items.append((item.lane, item))
         return items
 
