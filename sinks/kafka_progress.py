@@ -45,6 +45,7 @@ _NO_LEADER_YET = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError._NOENT,  # noqa: SLF001  # public name: the client found no leader to ask
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
 _READ_S = TRANSACTION_TIMEOUT_S + 30.0

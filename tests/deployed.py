@@ -13,6 +13,7 @@ from dataflows.sellers_settings import SellersSettings
 from dataflows.sessions_settings import SessionsSettings
 from dataflows.settings import CandleSettings, FlowSettings
 from dataflows.statistics_settings import StatisticsSettings
+from dataflows.telemetry_settings import TelemetrySettings
 from dataflows.vehicles_settings import VehiclesSettings
 from page.settings import PageSettings
 
@@ -34,7 +35,7 @@ APART = {"candles", "statistics", "ewma"}
 
 PAGE = "page"
 
-_OF_EVERY_PROCESS = {"LOG_FORMAT", "LOG_LEVEL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+_OF_EVERY_PROCESS = {name.upper() for name in TelemetrySettings.model_fields}
 _OF_THE_SCRIPT = {
     name
     for script in ("flow", "writable")
@@ -47,6 +48,7 @@ def assert_settings(program: str, variables: Mapping[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
+        TelemetrySettings.load()
         loaded = PageSettings.load() if program == PAGE else FLOWS[program].load()
     parts = loaded if isinstance(loaded, MarketSettings) else [loaded]
     fields = {name.upper() for part in parts for name in type(part).model_fields}

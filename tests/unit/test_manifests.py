@@ -21,6 +21,7 @@ from tests.deployed import APART, FLOWS, PAGE, ROOT, assert_settings
 from tests.operator_schemas import SCHEMAS
 
 OVERLAYS = sorted((ROOT / "k8s" / "overlays").iterdir())
+BESIDE = ROOT / "k8s" / "beside"
 
 
 def flow_modules() -> set[str]:
@@ -81,6 +82,10 @@ def variables(
 
 
 def test_objects_are_valid(objects: list[dict[str, Any]]) -> None:
+    assert_valid([*objects, *kustomize.build(BESIDE)])
+
+
+def assert_valid(objects: list[dict[str, Any]]) -> None:
     version = kubernetes_validate.latest_version()
     for one in objects:
         if one["apiVersion"] == "monitoring.coreos.com/v1":  # not of Kubernetes itself
@@ -92,7 +97,9 @@ def test_objects_are_valid(objects: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kubectl_makes_the_same(overlay: Path, objects: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("overlay", [*OVERLAYS, BESIDE], ids=lambda path: path.name)
+def test_kubectl_makes_the_same(overlay: Path) -> None:
+    objects = kustomize.build(overlay)
     made = subprocess.run(
         ["kubectl", "kustomize", overlay], capture_output=True, text=True, timeout=60, check=True
     )
@@ -140,6 +147,24 @@ def test_pods_are_locked_down(objects: list[dict[str, Any]]) -> None:
         assert {mount["mountPath"] for mount in mounts} - writable == {"/etc/tidemark/kafka"}
         # Pods start without the Secrets that only some need.
         assert all(one["secret"]["optional"] for one in pod["volumes"] if "secret" in one)
+
+
+def test_a_second_version_shares_nothing_with_the_first() -> None:
+    first = {(one["kind"], one["metadata"]["name"]) for one in kustomize.build(OVERLAYS[0])}
+    second = kustomize.build(BESIDE)
+    assert not first & {(one["kind"], one["metadata"]["name"]) for one in second}
+    ((flow, one, container),) = pods(second)
+    shared = yaml.safe_load((ROOT / "k8s/shared/settings.yaml").read_text())["data"]
+    env = variables(container, shared, has_secrets=False)
+    assert_settings(flow, env)
+    assert env["DATABASE_URL"].endswith("tidemark-database-2")
+    assert env["FLOW_VERSION"] != "1"
+    assert "OUTPUT_TOPIC" in env
+    name = one["metadata"]["name"]
+    assert one["spec"]["serviceName"] == name == "flow-candles-2"
+    labels = one["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == "candles-2"
+    assert one["spec"]["selector"]["matchLabels"] == labels
 
 
 def test_alerts_are_those_of_compose(objects: list[dict[str, Any]]) -> None:
@@ -245,3 +270,10 @@ def test_the_chart_and_waxctl_name_flows_and_settings() -> None:
     assert values["configuration"]["keepAlive"] is False
     assert values["configuration"]["recovery"]["enabled"] is True
     assert os.access(ROOT / "k8s/waxctl/deploy", os.X_OK)
+
+
+def test_the_guide_names_every_alert() -> None:
+    alerts = yaml.safe_load((ROOT / "docker/prometheus/alerts.yml").read_text())
+    guide = (ROOT / "docs/operator.md").read_text()
+    named_there = re.findall(r"^\| \[(\w+)\]\(runbook\.md#", guide, re.MULTILINE)
+    assert named_there == [rule["alert"] for group in alerts["groups"] for rule in group["rules"]]
