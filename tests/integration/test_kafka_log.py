@@ -77,6 +77,22 @@ def test_both_clients_read_the_same(kafka: Kafka, filled: str, limit: int) -> No
 
 
 @pytest.mark.parametrize("make", CLIENTS)
+def test_the_end_is_known_once_records_came_and_not_after_closing(
+    kafka: Kafka, filled: str, make: Callable[..., Client]
+) -> None:
+    config = {**CONSUMER_CONFIG, "bootstrap.servers": kafka.bootstrap, "group.id": filled}
+    client = make(config, filled, 0)
+    fetcher = KafkaFetcher(client, filled, 0, None)
+    deadline_s = time.monotonic() + 60
+    while not fetcher.at_end:
+        assert time.monotonic() < deadline_s
+        fetcher.poll(10)
+    assert fetcher.known_end() == fetcher.position
+    fetcher.close()
+    assert fetcher.known_end() is None
+
+
+@pytest.mark.parametrize("make", CLIENTS)
 def test_an_offset_outside_the_log_is_refused(
     kafka: Kafka, filled: str, make: Callable[..., Client]
 ) -> None:
