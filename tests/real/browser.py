@@ -31,7 +31,9 @@ _FLAGS = (
     "--hide-scrollbars",
 )
 _COMPLAINTS = ("WARNING", "SEVERE")
-_SCRIPT_TIMEOUT_S = 60.0
+# On a busy machine even a short script may wait for minutes.
+_SCRIPT_TIMEOUT_S = 280.0
+_COMMAND_TIMEOUT_S = 300
 _POLL_S = 0.02
 
 
@@ -64,6 +66,7 @@ class Browser:
         service = Service(executable_path=str(_program("chromedriver")))
         self.driver = webdriver.Chrome(options=options, service=service)
         self.driver.set_script_timeout(_SCRIPT_TIMEOUT_S)
+        self.driver.command_executor.client_config.timeout = _COMMAND_TIMEOUT_S
         self._service = service
         self._console: list[Mapping[str, Any]] = []
         self._forgiven: tuple[str, ...] = ()

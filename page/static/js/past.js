@@ -4,14 +4,15 @@
  *
  * Contract: one request at a time; none after the oldest candle was found, or when the
  * series is full. A failed request is tried again when the view moves, not before
- * `REST_MS`.
+ * `FIRST_REST_MS`, and twice as late each time: there may be no database behind the server.
  *
  * @typedef {import("./series.js").Series} Series
  */
 
 const PAGE = 500;
 const MOST_AVERAGES = 1000;
-const REST_MS = 2000;
+const FIRST_REST_MS = 2000;
+const LAST_REST_MS = 300_000;
 
 export class Past {
   /** @param {() => void} changed  the series has more, or the state is another one */
@@ -23,6 +24,7 @@ export class Past {
   /** @type {Series | null} */
   #series = null;
   #notBefore = 0;
+  #restMs = FIRST_REST_MS;
   /** @type {"" | "loading" | "all" | "full" | "failed"} */
   state = "";
 
@@ -31,6 +33,7 @@ export class Past {
     this.#series = series;
     this.state = "";
     this.#notBefore = 0;
+    this.#restMs = FIRST_REST_MS;
   }
 
   /**
@@ -60,7 +63,8 @@ export class Past {
       this.#become(series, next === null ? "all" : "");
     } catch (error) {
       console.info(`Older candles could not be loaded: ${error}`);
-      this.#notBefore = performance.now() + REST_MS;
+      this.#notBefore = performance.now() + this.#restMs;
+      this.#restMs = Math.min(LAST_REST_MS, 2 * this.#restMs);
       this.#become(series, "failed");
     }
   }
