@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -17,6 +18,7 @@ from schemas.wire import add_header, header
 __all__ = ["Registry", "framed", "no_answer", "registered"]
 
 _TIMEOUT_S = 10
+_NO_RIGHT = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ def registered(registry: Registry, topics: Iterable[str], schema: Schema, name: 
             try:
                 ids.add(client.register_schema(f"{topic}-value", schema))
             except SchemaRegistryError as error:
+                if error.http_status_code in _NO_RIGHT:
+                    raise no_answer(registry, error) from error
                 raise FlowError(
                     f"The schema registry refused {name} for {topic}-value: {error.error_message}",
                     "The subject holds an incompatible schema: delete it, relax its compatibility, "
@@ -135,8 +139,15 @@ def registered(registry: Registry, topics: Iterable[str], schema: Schema, name: 
 
 
 def no_answer(registry: Registry, error: Exception) -> FlowError:
-    """What to tell when the registry cannot be reached."""
+    """What to tell when the registry cannot be reached, or does not trust us, or we not it."""
+    hint = "Start it or correct the address, then start again."
+    if isinstance(error, SchemaRegistryError) and error.http_status_code in _NO_RIGHT:
+        hint = "Correct SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or the rights of that user."
+    elif "CERTIFICATE" in str(error).upper():
+        hint = (
+            "SCHEMA_REGISTRY_SSL_CA_LOCATION must hold the CA of its certificate, and the address "
+            "a name that is in it."
+        )
     return FlowError(
-        f"No schema registry answers at SCHEMA_REGISTRY_URL={registry.shown} ({error})",
-        "Start it or correct the address, then start again.",
+        f"No schema registry answers at SCHEMA_REGISTRY_URL={registry.shown} ({error})", hint
     )

@@ -17,11 +17,14 @@ from sinks.postgres_connection import reachable
 from sources.inventory_driver import InventoryDriver
 from sources.replication import ReplicationStream
 from sources.slot_setup import SlotPlace, prepare_source
+from tests import candles_io as io
+from tests import flow_io
 from tests.real.postgres_secured import SecuredPostgresServer
 from tests.real.tls import Authority
 
 SECRET = "pg-Secret/%1"
 PASSWORD = quote(SECRET, safe="")
+TRADES = 3_000
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,33 @@ def test_a_client_certificate_takes_the_place_of_a_password(
     certificate, key = secured_postgres.authority.issue("certified")
     files = {"sslcert": str(certificate), "sslkey": str(key)}
     reachable(secured_postgres.role_url("certified", "", database, **files)).close()
+
+
+def test_restricted_roles_make_fill_and_read_the_tables(
+    secured_postgres: SecuredPostgresServer, database: str, tmp_path: Path
+) -> None:
+    env = {
+        "MARKET_TRADES": str(TRADES),
+        "STOP_AT_END": "1",
+        "DATA_DIR": str(tmp_path / "data"),
+        "DATABASE_URL": secured_postgres.role_url("maker", PASSWORD, database),
+    }
+    printed = flow_io.finish("dataflows.candles", tmp_path, env, timeout_s=580)
+    assert "pg-Secret" not in printed
+    assert "Secret" not in printed
+    owner = secured_postgres.database_url(database)
+    made = io.count(owner, "candles")
+    assert made > 0
+    secured_postgres.execute(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO filler",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO viewer",
+        database=database,
+    )
+    tables = io.table_rows(owner)
+    secured_postgres.execute("DELETE FROM candles; DELETE FROM progress", database=database)
+    env["DATABASE_URL"] = secured_postgres.role_url("filler", PASSWORD, database)
+    flow_io.finish("dataflows.candles", tmp_path, env, timeout_s=580, name="again")
+    assert io.table_rows(owner) == tables
 
 
 def test_a_source_is_captured_by_a_restricted_role(

@@ -17,7 +17,7 @@ from tests.real.process import HOST, Child, StartError, free_port, wait_until_re
 
 __all__ = ["KafkaBroker"]
 
-_START_TIMEOUT_S = 240.0
+_START_TIMEOUT_S = 480.0
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -152,7 +152,7 @@ class KafkaBroker(Kafka):
             *(java(), "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool"),
             *("format", "-t", self._cluster_id, "-c", str(draft), *self.format_options),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         if done.returncode != 0:
             raise StartError(f"Kafka could not format its storage:\n{done.stdout}{done.stderr}")
         draft.rename(properties)

@@ -5,15 +5,17 @@ level is NONE unless a test sets one for its subject.
 """
 
 import json
-from http.client import HTTPConnection, HTTPException
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 from tests.real.java import CACHE_DIR, REGISTRY_POM, fetch, java
 from tests.real.process import HOST, Child, StartError, free_port, wait_until_ready
+from tests.real.tls import Authority
 
 __all__ = ["SchemaRegistry"]
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 480.0
 _PATH = "/apis/ccompat/v7"
 
 
@@ -23,17 +25,35 @@ class SchemaRegistry:
     Args:
         directory: Existing, for its log.
         cache_dir: Where the program is, or will be fetched to.
+        authority: Signs its certificate, for 127.0.0.1; None for HTTP without TLS.
 
     Attributes:
         url: for `SchemaRegistryClient`, ending in `/apis/ccompat/v7`.
         log: file with its output.
     """
 
-    def __init__(self, directory: Path, *, cache_dir: Path = CACHE_DIR) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cache_dir: Path = CACHE_DIR,
+        authority: Authority | None = None,
+    ) -> None:
         self._port = free_port()
         self._cache_dir = cache_dir
         self._child: Child | None = None
-        self.url = f"http://{HOST}:{self._port}{_PATH}"
+        self._context: ssl.SSLContext | None = None
+        self._listens = [f"-Dquarkus.http.port={self._port}"]
+        if authority is not None:
+            self._context = ssl.create_default_context(cafile=authority.certificate)
+            certificate, key = authority.issue("registry", HOST)
+            self._listens = [
+                "-Dquarkus.http.insecure-requests=disabled",
+                f"-Dquarkus.http.ssl-port={self._port}",
+                f"-Dquarkus.http.ssl.certificate.files={certificate}",
+                f"-Dquarkus.http.ssl.certificate.key-files={key}",
+            ]
+        self.url = f"{'https' if authority else 'http'}://{HOST}:{self._port}{_PATH}"
         self.log = directory / "registry.log"
 
     def start(self) -> None:
@@ -50,7 +70,7 @@ class SchemaRegistry:
         self._child = Child(
             [
                 *(java(), "-Xmx768m", "-XX:+UseSerialGC", f"-Dquarkus.http.host={HOST}"),
-                *(f"-Dquarkus.http.port={self._port}", "-jar", str(runner)),
+                *(*self._listens, "-jar", str(runner)),
             ],
             log=self.log,
         )
@@ -64,7 +84,11 @@ class SchemaRegistry:
             self._child.stop()
 
     def _ready(self) -> bool:
-        connection = HTTPConnection(HOST, self._port, timeout=2)
+        connection = (
+            HTTPSConnection(HOST, self._port, timeout=2, context=self._context)
+            if self._context
+            else HTTPConnection(HOST, self._port, timeout=2)
+        )
         try:
             connection.request("GET", f"{_PATH}/subjects")
             answer = connection.getresponse()
