@@ -237,31 +237,44 @@ def test_an_outage_of_the_database_is_told_and_heals(
 
 
 def test_a_reader_that_does_not_read_is_dropped_and_the_others_are_not(
-    tables: PageTables, start: Start
+    postgres_url: str, tables: PageTables, start: Start
 ) -> None:
-    page = start(PAGE_QUEUE_ROWS="2000", PAGE_SEND_TIMEOUT_S="1")
+    page = start(PAGE_SEND_TIMEOUT_S="5")
     host, port = page.url.removeprefix("http://").split(":")
     with socket.socket() as deaf, StreamReader(page.url, kind="candle") as reader:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         deaf.connect((host, int(port)))
         deaf.sendall(b"GET /stream HTTP/1.1\r\nHost: page\r\n\r\n")
         eventually(lambda: clients(page) == 2)
-        until, count = this_minute(), 1
-        tables.candles("A", until=until, count=1, price=100)
+        tables.candles("A", until=this_minute(), count=1, price=100)
         eventually(lambda: len(reader.of("candle")) == 1)
+        count = 1
         while clients(page) == 2:
-            count += 1_000
             assert count <= 200_000, "it was never dropped"
-            until += 1_000 * MINUTE
-            tables.candles("A", until=until, count=1_000, price=100)
+            double(postgres_url, most=2_000)
+            count += min(count, 2_000)
             eventually(lambda: len(reader.of("candle")) == count)  # noqa: B023  # now
         assert clients(page) == 1
         # Cut off, not only forgotten.
         deaf.settimeout(30)
         with suppress(ConnectionError):
             drain(deaf)
-        tables.candles("A", until=until + MINUTE, count=1, price=100)
+        double(postgres_url, most=1)
         eventually(lambda: len(reader.of("candle")) == count + 1)
+
+
+def double(url: str, most: int) -> None:
+    """Write as many candles behind those that there are, but no more than `most`."""
+    later = {
+        name: f"{name} + (SELECT max(open_time) - min(open_time) + '1 minute' FROM candles)"
+        for name in ("open_time", "close_time")
+    }
+    columns = ", ".join(later.get(column.name, column.name) for column in CANDLES.columns)
+    oldest = "SELECT * FROM candles ORDER BY open_time LIMIT"
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            f"INSERT INTO candles SELECT {columns} FROM ({oldest} {most}) AS oldest".encode()
+        )
 
 
 def drain(connection: socket.socket) -> None:
