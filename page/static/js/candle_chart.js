@@ -30,6 +30,7 @@ export class CandleChart {
     this.#onView = onView;
     this.#onPoint = onPoint;
     onScheme(() => this.#draws.ask());
+    new ResizeObserver(() => this.#draws.ask()).observe(this.#node);
     this.#node.addEventListener("keydown", (event) => this.#key(event));
     this.#node.addEventListener("pointerenter", () => this.#point(true));
     this.#node.addEventListener("pointerleave", () => this.#point(false));
@@ -102,7 +103,10 @@ export class CandleChart {
       const bars = this.#series.between(from - margin, to + margin);
       const averages = this.#series.averagesBetween(from - margin, to + margin);
       const { data, layout } = figure(bars, this.#forming, averages, [from, to], this.#view.stepMs);
-      await library.react(this.#node, data, layout, { ...CONFIG, scrollZoom: true });
+      // Its place also changes when something above it comes or goes.
+      const size = { width: this.#node.clientWidth, height: this.#node.clientHeight };
+      const config = { ...CONFIG, responsive: false, scrollZoom: true };
+      await library.react(this.#node, data, { ...layout, ...size }, config);
       if (!this.#drawn) this.#listen();
       this.#latest.hidden = this.#view.following;
       this.#onView(from, Math.round((to - from) / this.#view.stepMs));

@@ -46,7 +46,6 @@ export function figure(bars, forming, averages, range, stepMs) {
     tickfont: { color: paint.muted, size: 11 },
   };
   const layout = {
-    autosize: true,
     margin: { l: 8, r: 68, t: 8, b: 36 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
