@@ -25,7 +25,7 @@ COPY sources /app/sources
 COPY sinks /app/sinks
 COPY dataflows /app/dataflows
 COPY page /app/page
-RUN python -m operators.compiled
+RUN python -m dataflows.compiled
 RUN for flow in $(grep -l '^def flow()' /app/dataflows/*.py); do \
       python -c "import bytewax.run, bytewax.recovery, dataflows.$(basename "$flow" .py)" || exit 1; \
     done \

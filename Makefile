@@ -29,7 +29,7 @@ page: $(VENV)/.run
 PARTS := test-integration-1 test-integration-2 test-crash test-unit
 test: $(VENV)/.dev
 	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, two at a time, each shown when it is done."
-	@$(BIN)/python -m operators.compiled
+	@$(BIN)/python -m dataflows.compiled
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(PARTS)
 
 test-integration-1: FILES := tests/integration/test_[a-l]*.py
@@ -51,9 +51,9 @@ audit: $(VENV)/.dev
 	$(BIN)/python -m tests.audit
 
 BENCHES := throughput profile_flow metrics latency memory statistics market feed sessions sellers \
-  vehicles vehicles_latency page
+  vehicles vehicles_latency page ready
 # Wants a quiet machine.
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev image-size
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
 
 # The short form proves that all of it runs, two at a time; its figures mean nothing.
@@ -69,6 +69,7 @@ SHORT_feed := --rates 5000 --duration 3 --warm-up 2
 SHORT_sessions := --events 200000 --repeat 1
 SHORT_sellers := --sales 200000 --repeat 1
 SHORT_vehicles := --changes 5000 --repeat 1
+SHORT_ready := --native --flows candles sellers --repeat 1
 SHORT_vehicles_latency := --rates 50 --duration 2 --warm-up 6 --sources slot
 SHORT_page := --instruments 5 50 --duration 4 --warm-up 1 --repeat 1
 bench-short: $(VENV)/.dev
@@ -102,7 +103,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: requirements.lock | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m operators.compiled
+	$(BIN)/python -m dataflows.compiled
 	touch $@
 
 $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python

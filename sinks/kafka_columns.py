@@ -22,7 +22,7 @@ from schemas.librdkafka import address_of, call_3, load
 from schemas.stream import Int64s, Output
 from sinks.kafka_records import KafkaRoute
 
-__all__ = ["ColumnRecords", "ColumnRoute", "produce_columns"]
+__all__ = ["ColumnRecords", "ColumnRoute", "compile_produce", "produce_columns"]
 
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int
 _LIBRARY = load(
@@ -98,6 +98,13 @@ def _produce(
         if error != 0:
             return i, error
     return len(partitions), 0
+
+
+def compile_produce() -> None:
+    """Have the loop compiled, by a call with no records."""
+    none, ends = np.zeros(0, np.int64), np.zeros(1, np.int64)
+    units = np.zeros((len(_TAGS), _WORDS), np.int64)
+    _produce(0, 0, units, none, none, 0, ends, 0, ends, 0)
 
 
 def produce_columns(

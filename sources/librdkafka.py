@@ -19,7 +19,7 @@ from schemas.librdkafka import address_of, bytes_at, call_2, load, words_at
 from schemas.stream import Fetched
 from sources.kafka_client import ClientError, ClientEvent, Config
 
-__all__ = ["NativeConsumer", "is_available"]
+__all__ = ["NativeConsumer", "compile_fetch", "is_available"]
 
 _CONSUMER = 1  # RD_KAFKA_CONSUMER
 _ERROR_BYTES = 512
@@ -86,6 +86,13 @@ _LIBRARY = load(
 def is_available() -> bool:
     """Whether `NativeConsumer` can be used here."""
     return _LIBRARY is not None
+
+
+def compile_fetch() -> None:
+    """Have the loops compiled, by a call with no messages."""
+    none = np.zeros(0, np.int64)
+    _keys(none, 0)
+    _drain(none, 0, 0, 0, 0)
 
 
 # Words of rd_kafka_message_t, 8 bytes each: err (low half of the first), topic, partition

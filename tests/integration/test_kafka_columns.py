@@ -1,5 +1,6 @@
 """Rows produced as columns are the records that the stock client would write."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 
 from schemas.stream import Output
-from sinks.kafka_columns import produce_columns
+from sinks import kafka_columns
+from sinks.kafka_columns import compile_produce, produce_columns
 from sinks.kafka_records import KafkaRecord
 from sinks.routes import MessageRoute
+from sources import librdkafka
+from sources.kafka import KafkaLog
 from tests.real.kafka_client import Kafka
 
 BASE = 1_700_000_000_000
@@ -65,3 +69,25 @@ def test_a_refused_record_is_an_error_of_the_client(kafka: Kafka, topic: str) ->
         produce_columns(producer, [output([b"x", b"y" * 3_000], 0)], {"results": route(topic)})
     producer.flush(30)
     assert [r.value for r in kafka.read(topic)[0]] == [b"x"]
+
+
+def test_the_loops_are_compiled_beforehand_for_what_comes(kafka: Kafka, topic: str) -> None:
+    """Or an image's kernels would be of no use, and each start would compile."""
+    librdkafka.compile_fetch()
+    compile_produce()
+    kafka.create_topic(topic, 2)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    routes = {"results": route(topic), "other": route(topic)}
+    items = [output([b"x", b"y"], 0), output([b"z"], 1, "other")]
+    assert produce_columns(producer, items, routes) == []
+    producer.flush(30)
+    fetcher = KafkaLog(
+        {"bootstrap.servers": kafka.bootstrap}, topic, "compiled", with_keys=True
+    ).open(0, None)
+    deadline = time.monotonic() + 60
+    while fetcher.position < 2:
+        assert time.monotonic() < deadline
+        fetcher.poll(10)
+    fetcher.close()
+    for loop in (kafka_columns._produce, librdkafka._drain, librdkafka._keys):
+        assert len(loop.signatures) == 1, loop
