@@ -51,7 +51,7 @@ audit: $(VENV)/.dev
 	$(BIN)/python -m tests.audit
 
 BENCHES := throughput profile_flow metrics latency memory statistics market feed sessions sellers \
-  vehicles vehicles_latency page ready
+  vehicles vehicles_latency page ready tracing
 # Wants a quiet machine.
 bench: $(VENV)/.dev image-size
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
@@ -60,6 +60,7 @@ bench: $(VENV)/.dev image-size
 SHORT_throughput := --trades 200000 --small 50000 --repeat 1
 SHORT_profile_flow := --trades 200000
 SHORT_metrics := --trades 200000 --repeat 1
+SHORT_tracing := --batches 2000
 SHORT_latency := --duration 5 --warm-up 5
 SHORT_memory := --duration 20
 SHORT_statistics := --trades 200000 --instruments 20 --window-trades 200000 --many-trades 100000 \

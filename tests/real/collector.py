@@ -84,6 +84,10 @@ class Collector(services.TraceServiceServicer):
         with self._lock:
             return [span for span in self._spans if span.name == name]
 
+    def count(self) -> int:
+        with self._lock:
+            return len(self._spans)
+
     def names(self) -> set[str]:
         with self._lock:
             return {span.name for span in self._spans}
