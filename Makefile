@@ -15,8 +15,6 @@ RECOVERY = $(DATA_DIR)/recovery/$(FLOW)
 SEED ?= 0
 export DATA_DIR
 
-.PHONY: run page test test-unit test-integration-1 test-integration-2 test-crash crash lint audit proto lock clean bench bench-short image-size
-
 run: $(VENV)/.run
 	@test -f dataflows/$(FLOW).py || { echo "FLOW=$(FLOW) is no flow; docs/flows.md lists them all." >&2; exit 1; }
 	@test -d $(RECOVERY) || { mkdir -p $(RECOVERY) && $(BIN)/python -m bytewax.recovery $(RECOVERY) 1; }
@@ -25,15 +23,18 @@ run: $(VENV)/.run
 page: $(VENV)/.run
 	@exec $(BIN)/python -m page.demo
 
-# Two parts at a time, each with servers of its own: most tests wait for some process.
-PARTS := test-integration-1 test-integration-2 test-crash test-unit
+# Each part has servers of its own, and most tests wait for some process.
+PARTS := test-integration-1 test-integration-2 test-integration-3 test-integration-4 test-crash test-unit
+.PHONY: run page test $(PARTS) crash lint audit proto lock clean bench bench-short image-size
 test: $(VENV)/.dev
-	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, two at a time, each shown when it is done."
+	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, three at a time, each shown when it is done."
 	@$(BIN)/python -m dataflows.compiled
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(PARTS)
+	@$(MAKE) --no-print-directory -j3 --keep-going --output-sync=target $(PARTS)
 
-test-integration-1: FILES := tests/integration/test_[a-l]*.py
-test-integration-2: FILES := tests/integration/test_[m-z]*.py
+test-integration-1: FILES := tests/integration/test_[a-j]*.py
+test-integration-2: FILES := tests/integration/test_[k-o]*.py
+test-integration-3: FILES := tests/integration/test_p*.py
+test-integration-4: FILES := tests/integration/test_[q-z]*.py
 test-crash: FILES := tests/crash
 test-unit: FILES := tests/unit
 $(PARTS): $(VENV)/.dev
@@ -56,7 +57,7 @@ BENCHES := throughput profile_flow metrics latency memory statistics market feed
 bench: $(VENV)/.dev image-size
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
 
-# The short form proves that all of it runs, two at a time; its figures mean nothing.
+# The short form proves that all of it runs, three at a time; its figures mean nothing.
 SHORT_throughput := --trades 200000 --small 50000 --repeat 1
 SHORT_profile_flow := --trades 200000
 SHORT_metrics := --trades 200000 --repeat 1
@@ -74,7 +75,7 @@ SHORT_ready := --native --flows candles sellers --repeat 1
 SHORT_vehicles_latency := --rates 50 --duration 2 --warm-up 6 --sources slot
 SHORT_page := --instruments 5 50 --duration 4 --warm-up 1 --repeat 1
 bench-short: $(VENV)/.dev
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(BENCHES:%=short-%)
+	@$(MAKE) --no-print-directory -j3 --keep-going --output-sync=target $(BENCHES:%=short-%)
 short-%: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$* $(SHORT_$*) --output .cache/benchmarks/short
 

@@ -1,10 +1,11 @@
 """A PostgreSQL server from a Python wheel, for running a flow without one of your own.
 
 Contract: data stay in the directory; processes that name the same directory share one
-server; it stops when the last of them exits. A process that was killed leaves the server
-running, and the next one finds it or starts it again.
+server; it stops when the last of them exits. Where the last one was killed the server stays,
+and the next one finds it or starts it again.
 """
 
+import atexit
 import json
 import warnings
 from collections.abc import Mapping
@@ -46,12 +47,20 @@ def embedded_postgres(data_dir: Path | str, settings: Mapping[str, str] | None =
             _forget_the_dead(directory)
             if settings:
                 _configure(directory, settings)
-        return str(get_server(directory).get_uri())
+        url = str(get_server(directory).get_uri())
     except Exception as error:
         raise FlowError(
             f"The embedded PostgreSQL in {directory} does not start ({error})",
             f"Read {directory / 'log'}, or set DATABASE_URL to a server of your own.",
         ) from error
+    # Comes before the wheel's own, which stops the server if nobody else is said to use it.
+    atexit.register(_leave, directory)
+    return url
+
+
+def _leave(directory: Path) -> None:
+    with PostgresServer._lock:  # noqa: SLF001  # as above
+        _forget_the_dead(directory)
 
 
 def _configure(directory: Path, settings: Mapping[str, str]) -> None:

@@ -117,6 +117,18 @@ def test_a_killed_user_does_not_keep_the_server_for_ever(
     assert not server_runs(directory)
 
 
+def test_who_leaves_after_a_killed_user_stops_the_server(
+    directory: Path, enter: Callable[[], User]
+) -> None:
+    last = enter()
+    last.add("a")
+    killed = enter()
+    assert killed.add("b") == "a b"
+    killed.kill()
+    last.leave()
+    assert not server_runs(directory)
+
+
 def test_a_strangers_process_id_is_not_taken_for_the_server(
     directory: Path, enter: Callable[[], User]
 ) -> None:
