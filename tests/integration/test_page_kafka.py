@@ -1,4 +1,4 @@
-"""The page on a real Kafka: the topics' rows are the tables', to the letter."""
+"""The page on a real Kafka: the topics' rows are the tables', to the letter; outages heal."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 
 from page.kinds import kinds, make_row
 from page.records import decoder
@@ -17,6 +18,7 @@ from schemas.statistics import STATISTICS_SCHEMA, encode_statistics
 from schemas.totals import TOTALS_SCHEMA, encode_totals
 from schemas.wire import add_header, header, id_header
 from tests.page_io import candle, this_minute
+from tests.real.kafka import KafkaBroker
 from tests.real.kafka_client import Kafka
 from tests.real.page import PageServer
 from tests.stream_io import StreamReader, eventually
@@ -153,4 +155,40 @@ def test_rows_of_all_topics_arrive_also_of_those_made_later(
         eventually(lambda: closes(reader)[5:] == ["9"])
         send(kafka, f"{topic}-candle", [b"\xff\xff\xff"])
         eventually(lambda: "cannot" in str(reader.of("health", flow="page")[-1]["error"]))
+        assert not reader.has_ended
+
+
+def test_only_what_is_committed_is_shown(kafka: Kafka, topic: str, start: Start) -> None:
+    kafka.create_topic(f"{topic}-candle", 1)
+    (aborted,) = candles(candle("A", NOW, close="13"))
+    (committed,) = candles(candle("A", NOW, close="7"))
+    page = start()
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
+    producer.init_transactions(60)
+    with StreamReader(page.url, kind="candle") as reader:
+        producer.begin_transaction()
+        producer.produce(f"{topic}-candle", aborted, b"A")
+        producer.flush(60)
+        producer.abort_transaction(60)
+        producer.begin_transaction()
+        producer.produce(f"{topic}-candle", committed, b"A")
+        producer.commit_transaction(60)
+        eventually(lambda: closes(reader) == ["7"])
+    with StreamReader(page.url, kind="candle") as reader:
+        assert closes(reader) == ["7"]
+
+
+def test_an_outage_of_the_broker_is_told_and_heals(
+    kafka_broker: KafkaBroker, topic: str, start: Start
+) -> None:
+    kafka_broker.create_topic(f"{topic}-candle", 1)
+    send(kafka_broker, f"{topic}-candle", candles(candle("A", NOW, close="1")))
+    with StreamReader(start().url) as reader:
+        eventually(lambda: closes(reader) == ["1"])
+        kafka_broker.kill()
+        eventually(lambda: bool(reader.of("health", flow="page", up=False)))
+        kafka_broker.start()
+        send(kafka_broker, f"{topic}-candle", candles(candle("A", NOW + MINUTE, close="2")))
+        eventually(lambda: closes(reader) == ["1", "2"], timeout_s=120)
+        eventually(lambda: reader.of("health", flow="page")[-1]["up"])
         assert not reader.has_ended
