@@ -27,9 +27,9 @@ page: $(VENV)/.run
 PARTS := test-integration-1 test-integration-2 test-integration-3 test-integration-4 test-crash test-unit
 .PHONY: run page test $(PARTS) crash lint audit proto lock clean bench bench-short image-size
 test: $(VENV)/.dev
-	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, three at a time, each shown when it is done."
+	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, two at a time, each shown when it is done."
 	@$(BIN)/python -m dataflows.compiled
-	@$(MAKE) --no-print-directory -j3 --keep-going --output-sync=target $(PARTS)
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(PARTS)
 
 test-integration-1: FILES := tests/integration/test_[a-j]*.py
 test-integration-2: FILES := tests/integration/test_[k-o]*.py
@@ -57,7 +57,7 @@ BENCHES := throughput profile_flow metrics latency memory statistics market feed
 bench: $(VENV)/.dev image-size
 	for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
 
-# The short form proves that all of it runs, three at a time; its figures mean nothing.
+# The short form proves that all of it runs, two at a time; its figures mean nothing.
 SHORT_throughput := --trades 200000 --small 50000 --repeat 1
 SHORT_profile_flow := --trades 200000
 SHORT_metrics := --trades 200000 --repeat 1
@@ -75,7 +75,7 @@ SHORT_ready := --native --flows candles sellers --repeat 1
 SHORT_vehicles_latency := --rates 50 --duration 2 --warm-up 6 --sources slot
 SHORT_page := --instruments 5 50 --duration 4 --warm-up 1 --repeat 1
 bench-short: $(VENV)/.dev
-	@$(MAKE) --no-print-directory -j3 --keep-going --output-sync=target $(BENCHES:%=short-%)
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target $(BENCHES:%=short-%)
 short-%: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$* $(SHORT_$*) --output .cache/benchmarks/short
 

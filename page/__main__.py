@@ -1,9 +1,10 @@
 """`python -m page`: serves what the flows write, from Kafka or from PostgreSQL."""
 
 import asyncio
-import logging
 import sys
 
+from dataflows import logs
+from dataflows.telemetry_settings import TelemetrySettings
 from page.app import make_app
 from page.serving import serve
 from page.settings import PageSettings
@@ -14,12 +15,12 @@ __all__ = ["main"]
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        logs.set_up(TelemetrySettings.load())
         settings = PageSettings.load()
         asyncio.run(serve(make_app(settings), settings, _tell))
     except FlowError as error:
-        sys.stderr.write(f"error: {error}\n")
+        logs.explain(error)
         return 1
     return 0
 

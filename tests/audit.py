@@ -94,7 +94,7 @@ def verdict(
     passed_over = [package["name"] for package in packages if "skip_reason" in package]
     if len(passed_over) == len(packages):
         text = f"NOT AUDITED: {name}: the service knows none of its {len(packages)} packages. "
-        return Verdict([text + "Run `make audit` where https://pypi.org answers."], False)
+        return Verdict([text + "Run `make audit` where the index tells vulnerabilities."], False)
     lines = [f"{name}: {package} was passed over" for package in passed_over]
     is_bad = bool(passed_over)
     for package in packages:

@@ -29,7 +29,7 @@ from tests.real.kafka import KafkaBroker
 from tests.real.kafka_client import Kafka
 from tests.real.kafka_secured import SecuredKafkaBroker
 from tests.real.postgres import PostgresServer
-from tests.real.postgres_secured import SecuredPostgresServer
+from tests.real.postgres_secured import SecuredPostgresServer, missing_tls
 from tests.real.registry import SchemaRegistry
 
 IN_CI = os.environ.get("CI") == "true"
@@ -47,6 +47,7 @@ _MISSING: dict[str, Callable[[], str]] = {
     "registry": partial(missing, REGISTRY_POM),
     "debezium": partial(missing, DEBEZIUM_POM),
     "browser": chromium.missing,
+    "postgres_tls": missing_tls,
     "node": lambda: "" if shutil.which("node") else "node is not installed",
 }
 """What is not installed for a component, in words; empty when nothing."""
@@ -68,7 +69,6 @@ def pytest_configure(config: pytest.Config) -> None:
         if name in _FLOW_SETTINGS or name.startswith(
             (
                 "BYTEWAX_",
-                "PAGE_",
                 "DERIBIT_",
                 "EWMA_",
                 "KAFKA_",
@@ -122,7 +122,7 @@ def pytest_terminal_summary(
         verdict = "THIS RUN FAILS, since CI=true" if IN_CI else "a run with CI=true would fail"
         terminalreporter.write_line(
             f"NOT TESTED ({counts}): {'; '.join(skipped)}. Install it (Java 17 and Maven, "
-            f"Chromium and chromedriver, Node.js); {verdict}.",
+            f"Chromium and chromedriver, PostgreSQL, Node.js); {verdict}.",
             red=True,
             bold=True,
         )

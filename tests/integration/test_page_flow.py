@@ -61,6 +61,8 @@ def test_a_trade_moves_the_chart_and_closes_its_candle(
         browser.wait(f"({CLOSED})?.close.at(-1) === 101.5 && ({FORMING}).close[0] === 99.25")
         # One more of the minute that is closed corrects it.
         trade(minute_ms - 58_000, "250")
+        # A correction leaves at a tick after its arrival: time must go on.
+        trade(minute_ms + 9_000, "99.5")
         browser.wait(f"({CLOSED}).high.at(-1) === 250")
         assert browser.run(f"return {CLOSED}.x.length") == 1
         browser.wait("document.querySelector('#health-list .state')?.textContent === 'up'")

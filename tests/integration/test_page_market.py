@@ -246,7 +246,12 @@ def test_the_page_heals_after_a_restart_of_the_server(
     tables.candles(NAME, until=now - MINUTE, count=5)
     tables.preview(NAME, now, "100.5")
     show(browser, page)
-    browser.forgive("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "/stream")
+    browser.forgive(
+        "ERR_CONNECTION_REFUSED",
+        "ERR_EMPTY_RESPONSE",
+        "ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "/stream",
+    )
     page.stop()
     browser.wait(f"{text('#connection')}.startsWith('Reconnecting, stale since')")
     tables.write(CANDLES, candle(NAME, now - MINUTE, close="77.5"))

@@ -58,10 +58,10 @@ def test_a_wrong_password_names_the_variable_and_shows_nothing(
 
 
 @pytest.mark.parametrize("fault", ["authority", "host", "plain"])
+@pytest.mark.postgres_tls
 def test_a_server_that_is_not_trusted_is_refused(
     secured_postgres: SecuredPostgresServer, database: str, fault: str, tmp_path: Path
 ) -> None:
-    need_tls(secured_postgres)
     parameters = {"sslrootcert": str(Authority(tmp_path, "other").certificate)}
     if fault == "plain":
         parameters = {"sslmode": "disable"}
@@ -77,8 +77,8 @@ def test_a_server_that_is_not_trusted_is_refused(
     assert "pg-Secret" not in str(caught.value)
 
 
+@pytest.mark.postgres_tls
 def test_connections_are_encrypted(secured_postgres: SecuredPostgresServer, database: str) -> None:
-    need_tls(secured_postgres)
     query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
     with closing(reachable(secured_postgres.role_url("maker", PASSWORD, database))) as connection:
         assert connection.execute(query).fetchone() == (True,)
@@ -91,10 +91,10 @@ def test_connections_are_encrypted(secured_postgres: SecuredPostgresServer, data
     assert asyncio.run(ask()) == ("on",)
 
 
+@pytest.mark.postgres_tls
 def test_a_client_certificate_takes_the_place_of_a_password(
     secured_postgres: SecuredPostgresServer, database: str
 ) -> None:
-    need_tls(secured_postgres)
     certificate, key = secured_postgres.authority.issue("certified")
     files = {"sslcert": str(certificate), "sslkey": str(key)}
     reachable(secured_postgres.role_url("certified", "", database, **files)).close()
@@ -163,8 +163,3 @@ def test_a_url_that_cannot_be_read_is_not_repeated() -> None:
         InventoryDriver("postgresql://u:pg-Secret%ZZ@h/d")
     assert caught.value.__cause__ is None
     assert "pg-Secret" not in str(caught.value)
-
-
-def need_tls(server: SecuredPostgresServer) -> None:
-    if not server.has_tls:
-        pytest.skip("no PostgreSQL with OpenSSL is installed, and the wheel's is built without")

@@ -1,4 +1,4 @@
-"""The schema registry with a user.
+"""The schema registry behind TLS, and with a user.
 
 The real registry has no users without an identity provider beside it, so what a user's name
 and password become on the wire is seen by a server of the test's own.
@@ -6,9 +6,11 @@ and password become on the wire is seen by a server of the test's own.
 
 import base64
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from confluent_kafka.schema_registry import Schema
@@ -18,11 +20,52 @@ from schemas.avro_registry import AvroRegistry, avro_text
 from schemas.errors import FlowError
 from schemas.registry import Registry, registered
 from tests.real.process import HOST
+from tests.real.registry import SchemaRegistry
+from tests.real.tls import Authority
 
 # The HTTP library of the client calls the way its files are named outdated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SCHEMA = Schema(avro_text("sessions.avsc"), "AVRO")
+
+
+@pytest.mark.registry
+# The registry's client cannot be closed, and lets its connections go when it is collected.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_the_registry_is_verified(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = SchemaRegistry(tmp_path, authority=authority)
+    server.start()
+    try:
+        trusted = Registry(server.url, ca=authority.certificate)
+        wait_for_its_first_answer(trusted)
+        assert registered(trusted, ["a"], SCHEMA, "sessions.avsc") > 0
+        assert AvroRegistry(trusted).latest("a") == SCHEMA.schema_str
+        assert AvroRegistry(trusted).latest("b") is None
+        other = Authority(tmp_path, "other").certificate
+        for wrong in (
+            Registry(server.url),
+            Registry(server.url, ca=other),
+            Registry(server.url.replace(HOST, "localhost"), ca=authority.certificate),
+        ):
+            with pytest.raises(FlowError, match="SCHEMA_REGISTRY_SSL_CA_LOCATION"):
+                registered(wrong, ["a"], SCHEMA, "sessions.avsc")
+    finally:
+        server.stop()
+
+
+def wait_for_its_first_answer(registry: Registry) -> None:
+    """It loads much at its first registration, which takes longer than the client waits."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            registered(registry, ["first"], SCHEMA, "sessions.avsc")
+        except FlowError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 class _Asking(BaseHTTPRequestHandler):

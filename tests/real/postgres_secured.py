@@ -17,7 +17,7 @@ from tests.real.postgres import PostgresServer
 from tests.real.process import HOST
 from tests.real.tls import Authority
 
-__all__ = ["SecuredPostgresServer"]
+__all__ = ["SecuredPostgresServer", "missing_tls"]
 
 _RULES = """\
 local   all postgres                    trust
@@ -82,6 +82,13 @@ class SecuredPostgresServer(PostgresServer):
             parameters = {**verified, **parameters}
         url = self.database_url(database).replace("postgres@", f"{name}:{password}@", 1)
         return url + "?" + "&".join("=".join(pair) for pair in parameters.items())
+
+
+def missing_tls() -> str:
+    """What is not installed for TLS, in words; empty when nothing."""
+    if _with_openssl() is not None:
+        return ""
+    return "no PostgreSQL with OpenSSL is installed, and the wheel's is built without"
 
 
 def _with_openssl() -> Path | None:
