@@ -5,6 +5,7 @@ and password become on the wire is seen by a server of the test's own.
 """
 
 import base64
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +33,6 @@ SCHEMA = Schema(avro_text("sessions.avsc"), "AVRO")
 @pytest.mark.registry
 # The registry's client cannot be closed, and lets its connections go when it is collected.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
-@pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 def test_the_registry_is_verified(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server = SchemaRegistry(tmp_path, authority=authority)
@@ -53,6 +53,7 @@ def test_the_registry_is_verified(tmp_path: Path) -> None:
                 registered(wrong, ["a"], SCHEMA, "sessions.avsc")
     finally:
         server.stop()
+        gc.collect()
 
 
 def wait_for_its_first_answer(registry: Registry) -> None:
