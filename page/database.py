@@ -1,16 +1,14 @@
 """Connections of the page to PostgreSQL: they only read, and no statement runs for long."""
 
 import asyncio
-from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from dataflows.process import tables_url
 from page.settings import PageSettings
 from page.values import load_as_texts
-from schemas.errors import FlowError
+from sinks.postgres_connection import connection_parameters
 
 __all__ = ["ReadConnection", "connect", "database_url"]
 
@@ -52,16 +50,7 @@ async def connect(url: str, statement_timeout_s: float) -> ReadConnection:
         FlowError: The URL cannot be read.
         psycopg.Error: The server does not answer or refuses.
     """
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        # Not chained: the text of that error may repeat a password.
-        raise FlowError(
-            "DATABASE_URL cannot be read",
-            "Write it as postgresql://user:password@host:5432/database, with special characters "
-            "percent-encoded.",
-        ) from None
-    parameters: dict[str, Any] = {**_DEFAULTS, **given, "client_encoding": "utf8"}
+    parameters = connection_parameters(url, _DEFAULTS)
     connection = await psycopg.AsyncConnection.connect(autocommit=True, **parameters)
     try:
         load_as_texts(connection)

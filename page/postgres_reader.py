@@ -18,6 +18,7 @@ from page.hub import Hub
 from page.kinds import Kind
 from page.queries import MOMENT, has_order_index
 from schemas.errors import FlowError
+from sinks.postgres_connection import reason_of
 
 __all__ = ["PostgresReader", "Report"]
 
@@ -156,4 +157,4 @@ async def _is_true(connection: ReadConnection, query: LiteralString, values: Seq
 
 def _reason(error: BaseException) -> str:
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return primary or " ".join(str(error).split())
+    return primary or reason_of(error)

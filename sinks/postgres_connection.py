@@ -4,6 +4,7 @@ A connection notices a server that is gone within a minute, and the server a pro
 is gone within 20 s, so that neither waits long for the other.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -13,7 +14,15 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from schemas.errors import FlowError
 
-__all__ = ["OUTAGE_S", "PostgresConnection", "connect", "reachable", "reason_of", "statement"]
+__all__ = [
+    "OUTAGE_S",
+    "PostgresConnection",
+    "connect",
+    "connection_parameters",
+    "reachable",
+    "reason_of",
+    "statement",
+]
 
 PostgresConnection = psycopg.Connection[tuple[Any, ...]]
 
@@ -41,12 +50,11 @@ _SESSION = (
 )
 
 
-def connect(url: str, *, autocommit: bool = True) -> PostgresConnection:
-    """Connect to a libpq URL; its own parameters win over the defaults.
+def connection_parameters(url: str, defaults: Mapping[str, str]) -> dict[str, Any]:
+    """What psycopg connects with: a libpq URL, whose own parameters win over the defaults.
 
     Raises:
         FlowError: The URL cannot be read.
-        psycopg.OperationalError: The server does not answer or refuses.
     """
     try:
         given = conninfo_to_dict(url)
@@ -57,7 +65,17 @@ def connect(url: str, *, autocommit: bool = True) -> PostgresConnection:
             "Write it as postgresql://user:password@host:5432/database, with special characters "
             "percent-encoded.",
         ) from None
-    parameters: dict[str, Any] = {**_DEFAULTS, **given, "client_encoding": "utf8"}
+    return {**defaults, **given, "client_encoding": "utf8"}
+
+
+def connect(url: str, *, autocommit: bool = True) -> PostgresConnection:
+    """Connect to a libpq URL; its own parameters win over the defaults.
+
+    Raises:
+        FlowError: The URL cannot be read.
+        psycopg.OperationalError: The server does not answer or refuses.
+    """
+    parameters = connection_parameters(url, _DEFAULTS)
     connection = psycopg.connect(autocommit=True, **parameters)
     for setting in _SESSION:
         connection.execute(setting.encode())
