@@ -304,6 +304,26 @@ def test_lag_tools_see_the_flow_and_metrics_count_every_record(
     env = io.settings(
         kafka, topic, postgres_url, STOP_AT_END="0", METRICS_PORT=str(port), FLOW_VERSION=topic[-8:]
     )
+    text = ""
+
+    def series(name: str, **labels: str) -> list[float]:
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = re.findall(rf"^{name}{{(.*)}} ([0-9.e+-]+)$", text, re.MULTILINE)
+        return [float(value) for own, value in lines if all(part in own for part in wanted)]
+
+    def total(name: str, **labels: str) -> int:
+        return round(sum(series(name, flow="candles", **labels)))
+
+    def is_settled() -> bool:
+        """Both sinks have written, in whatever transactions, all that was rejected and late."""
+        late = total("tidemark_late_records_total")
+        return late > 0 and all(
+            total("tidemark_sink_rows_total", sink=sink, kind="rejected") == 1
+            and total("tidemark_sink_rows_total", sink=sink, kind="late") == late
+            and not any(series("tidemark_sink_queued_rows", sink=sink))
+            for sink in ("kafka", "postgres")
+        )
+
     flow = FlowProcess(
         "dataflows.candles", log=tmp_path / "log", env=env, recovery_dir=tmp_path / "recovery"
     )
@@ -318,9 +338,9 @@ def test_lag_tools_see_the_flow_and_metrics_count_every_record(
             time.sleep(0.3)
             found = observer.committed([TopicPartition(topic, p) for p in (0, 1)], timeout=30)
             committed = [partition.offset for partition in found]
-        text = ""
-        while text.count('kind="rejected"') < 2:  # in both sinks
+        while not is_settled():
             assert time.monotonic() < deadline, (text, flow.output())
+            time.sleep(0.1)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
         flow.terminate()
@@ -328,14 +348,6 @@ def test_lag_tools_see_the_flow_and_metrics_count_every_record(
     finally:
         observer.close()
         flow.kill9()
-
-    def series(name: str, **labels: str) -> list[float]:
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        lines = re.findall(rf"^{name}{{(.*)}} ([0-9.e+-]+)$", text, re.MULTILINE)
-        return [float(value) for own, value in lines if all(part in own for part in wanted)]
-
-    def total(name: str, **labels: str) -> int:
-        return round(sum(series(name, flow="candles", **labels)))
 
     read = total("tidemark_source_records_total")
     assert read == sum(map(len, logs)) + 1
