@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dataflows.process import kafka_config
+from page.allowed_hosts import AllowedHosts
 from page.api import api_routes
 from page.assets import asset_routes
 from page.database import database_url
@@ -76,7 +77,10 @@ def make_app(settings: PageSettings) -> Starlette:
             *api_routes(),
             *asset_routes(),
         ],
-        middleware=[Middleware(_Headers)],
+        middleware=[
+            Middleware(_Headers),
+            Middleware(AllowedHosts, names=settings.allowed_hosts),
+        ],
         exception_handlers={RefusedError: on_refused, HTTPException: on_http_error},
         lifespan=lifespan,
     )

@@ -1,7 +1,8 @@
 """The health of the flows, from their metrics; asked once a second.
 
 A flow that does not answer is told as down, and so is the page itself while its source is
-away. A metric that a flow does not have is null.
+away; but for a while after the page's start, one that has not answered yet is starting. A
+metric that a flow does not have is null.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ __all__ = ["Health"]
 
 _EVERY_S = 1.0
 _TIMEOUT_S = 2.0
+_STARTING_S = 180.0
 
 _RECORDS = "tidemark_source_records_total"
 _LATE = "tidemark_late_records_total"
@@ -38,11 +40,16 @@ class Health:
     Args:
         sources: where the metrics are.
         hub: where rows go.
+        starting_s: for how long, from now on, flows may be starting.
     """
 
-    def __init__(self, sources: Sequence[MetricsSource], hub: Hub) -> None:
+    def __init__(
+        self, sources: Sequence[MetricsSource], hub: Hub, *, starting_s: float = _STARTING_S
+    ) -> None:
         self._sources = sources
         self._hub = hub
+        self._started_by_s = time.monotonic() + starting_s
+        self._answered: set[str] = set()
         self._problem: str | None = "starting"
         self._told_s = 0.0
         self._flows: dict[str, set[str]] = {one.url: set() for one in sources}
@@ -73,7 +80,7 @@ class Health:
         await asyncio.gather(*(self._ask(http, one) for one in self._sources))
 
     def _tell_own(self) -> None:
-        values = {"flow": "page", "url": None, "up": self._problem is None}
+        values = {"flow": "page", "url": None, "up": self._problem is None, "starting": False}
         self._hub.publish([health_row({**values, "error": self._problem, **_checked()})])
 
     async def _ask(self, http: httpx.AsyncClient, source: MetricsSource) -> None:
@@ -83,11 +90,13 @@ class Health:
             response.raise_for_status()
             samples = _samples(response.text)
         except (httpx.HTTPError, ValueError) as error:
-            reason = _reason(error)
+            starting = url not in self._answered and time.monotonic() < self._started_by_s
+            told = {"up": False, "starting": starting, "error": _reason(error)}
             for flow in self._flows[url] or {source.name}:
-                values = {"flow": flow, "url": _shown(url), "up": False, "error": reason}
+                values = {"flow": flow, "url": _shown(url), **told}
                 self._hub.publish([health_row({**_NOTHING, **values, **_checked()})])
             return
+        self._answered.add(url)
         known = self._flows[url]
         if not samples:  # it is up, and has read nothing yet
             samples = {flow: {} for flow in known or {source.name}}
@@ -113,6 +122,7 @@ class Health:
         lags = values.get(_CONSUMER_LAG)
         return {
             "up": True,
+            "starting": False,
             "error": None,
             "events_per_s": events_per_s,
             "watermark_lag_s": None if lag_s is None else round(lag_s, 3),

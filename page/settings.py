@@ -14,6 +14,8 @@ from schemas.candles import INTERVALS_MS
 __all__ = ["MetricsSource", "PageSettings"]
 
 _DAYS_FROM = 2
+_HOST = re.compile(r"[a-z0-9.:_-]{1,253}", re.IGNORECASE)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _METRICS = re.compile(r"(?:(?P<name>[a-zA-Z0-9._-]+)=)?(?P<url>https?://[^\s,]+)")
 _TOPIC = re.compile(r"(?P<kind>[a-z]+)=(?P<topic>[a-zA-Z0-9._-]{1,249})")
 
@@ -34,6 +36,11 @@ class PageSettings(ConnectionSettings):
         "127.0.0.1", min_length=1, description="address the page binds to; another one opens it"
     )
     page_port: int = Field(8600, ge=1, le=65_535, description="port of the page")
+    page_allowed_hosts: Names | None = Field(
+        None,
+        description="names the page answers to (`Host`), with commas; unset: on the loopback its "
+        "names, elsewhere all",
+    )
     page_metrics: Names | None = Field(
         None,
         repr=False,
@@ -57,10 +64,17 @@ class PageSettings(ConnectionSettings):
     )
     statistics_window_s: int = Field(86_400, ge=1, description="length of the rolling windows")
 
-    @field_validator("page_metrics", "page_topics", mode="before")
+    @field_validator("page_allowed_hosts", "page_metrics", "page_topics", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("page_allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if not all(map(_HOST.fullmatch, value or ())):
+            raise ValueError("names or addresses without port, with commas between")
+        return value
 
     @field_validator("page_metrics")
     @classmethod
@@ -83,6 +97,15 @@ class PageSettings(ConnectionSettings):
     def statistics_window(self) -> str:
         """Name of the windows' length, such as `24h`."""
         return length_name(self.statistics_window_s, days_from=_DAYS_FROM)
+
+    @property
+    def allowed_hosts(self) -> frozenset[str] | None:
+        """Names under which the page answers, in lower case; None: under any."""
+        if self.page_allowed_hosts is not None:
+            return frozenset(map(str.lower, self.page_allowed_hosts))
+        host = self.page_host.lower()
+        is_loopback = host in _LOOPBACK or host.startswith("127.")
+        return frozenset((*_LOOPBACK, host)) if is_loopback else None
 
     @property
     def topics(self) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.metrics_server import MetricsServer
 from tests.page_io import MINUTE, PageTables, this_minute
 from tests.real.browser import Browser
 from tests.real.page import PageServer
@@ -90,22 +91,27 @@ def test_what_is_missing_and_how_to_start_it_is_said(
     browser.wait("document.getElementById('last').textContent === '5.5'")
 
 
-def test_a_flow_that_does_not_answer_is_down(
+def test_a_flow_that_does_not_answer_is_starting_at_first_and_later_down(
     browser: Browser, postgres_url: str, tmp_path: Path
 ) -> None:
-    metrics = f"candles=http://127.0.0.1:{free_port()}/metrics"
+    metrics = MetricsServer()
+    metrics.status = 503
+    sources = f"candles=http://{metrics.address}/metrics"
     page = PageServer(
-        tmp_path / "page.log", {"DATABASE_URL": postgres_url, "PAGE_METRICS": metrics}
+        tmp_path / "page.log", {"DATABASE_URL": postgres_url, "PAGE_METRICS": sources}
     )
     page.start()
     try:
         browser.open(page.url)
-        browser.wait("document.querySelector('#health-list .state')?.textContent === 'down'")
+        for status, state in ((503, "starting"), (200, "up"), (503, "down")):
+            metrics.status = status
+            browser.wait(f"document.querySelector('#health-list .{state}')")
+            assert bool(browser.text("#health-list .error")) == (state == "down")
         assert browser.text("#health-list h3") == "candles"
-        assert browser.text("#health-list .error")
     finally:
         browser.leave()
         page.kill()
+        metrics.close()
 
 
 def test_a_database_that_is_away_is_told(browser: Browser, tmp_path: Path) -> None:

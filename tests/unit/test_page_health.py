@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -14,6 +12,7 @@ from page.health import Health
 from page.hub import Hub
 from page.memory import Memory
 from page.settings import MetricsSource
+from tests.metrics_server import MetricsServer
 from tests.real.process import HOST, free_port
 
 FULL = """
@@ -37,44 +36,21 @@ python_info{flow="nobody"} 1
 """
 
 
-class Metrics:
-    """A process that serves metrics."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.status = 200
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(outer.status)
-                self.end_headers()
-                self.wfile.write(outer.text.encode())
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer((HOST, 0), Handler)
-        self.address = f"{HOST}:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
-def metrics() -> Iterator[Metrics]:
-    server = Metrics()
+def metrics() -> Iterator[MetricsServer]:
+    server = MetricsServer()
     yield server
     server.close()
 
 
-def rows_of(*texts: tuple[int, str], server: Metrics, url: str, name: str = "market") -> Any:
+def rows_of(
+    *texts: tuple[int, str], server: MetricsServer, url: str, starting_s: float = 180
+) -> Any:
     """The last row of each flow, after the health was asked once for each text."""
     hub = Hub(Memory({}), most_clients=1, most_rows=100)
 
     async def ask() -> None:
-        health = Health([MetricsSource(name, url)], hub)
+        health = Health([MetricsSource("market", url)], hub, starting_s=starting_s)
         async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
             for status, text in texts:
                 server.status, server.text = status, text
@@ -85,7 +61,7 @@ def rows_of(*texts: tuple[int, str], server: Metrics, url: str, name: str = "mar
     return {row["flow"]: row for row in (json.loads(one.text) for one in rows)}
 
 
-def test_what_the_metrics_say(metrics: Metrics) -> None:
+def test_what_the_metrics_say(metrics: MetricsServer) -> None:
     url = f"http://{metrics.address}/metrics"
     rows = rows_of((200, FULL % 50), (200, FULL % 90), server=metrics, url=url)
     market = rows["market"]
@@ -98,13 +74,13 @@ def test_what_the_metrics_say(metrics: Metrics) -> None:
     assert set(rows) == {"market", "candles", "page"}
 
 
-def test_a_process_that_tells_nothing_yet_is_up(metrics: Metrics) -> None:
+def test_a_process_that_tells_nothing_yet_is_up(metrics: MetricsServer) -> None:
     url = f"http://{metrics.address}/metrics"
     market = rows_of((200, ""), server=metrics, url=url)["market"]
     assert (market["up"], market["records"], market["watermark_lag_s"]) == (True, None, None)
 
 
-def test_one_that_does_not_answer_is_down_and_so_is_what_it_told(metrics: Metrics) -> None:
+def test_one_that_does_not_answer_is_down_and_so_is_what_it_told(metrics: MetricsServer) -> None:
     url = f"http://{metrics.address}/metrics"
     rows = rows_of((200, FULL % 1), (500, ""), server=metrics, url=url)
     assert [rows[flow]["up"] for flow in ("market", "candles")] == [False, False]
@@ -113,7 +89,23 @@ def test_one_that_does_not_answer_is_down_and_so_is_what_it_told(metrics: Metric
     assert rows_of((200, "<html>"), server=metrics, url=url)["market"]["error"]
 
 
-def test_no_password_is_told(metrics: Metrics) -> None:
+def test_one_that_has_not_answered_yet_is_starting_but_not_for_ever(
+    metrics: MetricsServer,
+) -> None:
+    url = f"http://{metrics.address}/metrics"
+
+    def state(*statuses: int, starting_s: float = 180) -> tuple[bool, bool]:
+        texts = ((status, FULL % 1) for status in statuses)
+        market = rows_of(*texts, server=metrics, url=url, starting_s=starting_s)["market"]
+        return market["up"], market["starting"]
+
+    assert state(500) == (False, True)
+    assert state(500, starting_s=0) == (False, False)
+    assert state(500, 200) == (True, False)
+    assert state(500, 200, 500) == (False, False)
+
+
+def test_no_password_is_told(metrics: MetricsServer) -> None:
     url = f"http://user:hunter2@{metrics.address}/metrics?token=hunter2"
     for status in (200, 500):
         rows = rows_of((status, FULL % 1), server=metrics, url=url)

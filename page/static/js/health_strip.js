@@ -84,9 +84,10 @@ class Card {
   show(row) {
     this.#name.text(row.flow);
     this.#name.title(row.url ?? "");
-    this.#state.text(row.up ? "up" : "down");
-    this.#state.name(row.up ? "state up" : "state down");
-    this.#error.text(row.up ? "" : (row.error ?? "does not answer"));
+    const state = row.up ? "up" : row.starting ? "starting" : "down";
+    this.#state.text(state);
+    this.#state.name(`state ${state}`);
+    this.#error.text(state === "down" ? (row.error ?? "does not answer") : "");
     FIGURES.forEach(([, , figure, alarming], n) => {
       this.#cells[n].text(figure(row));
       this.#cells[n].name(alarming(row) ? "warn" : "");

@@ -75,6 +75,7 @@
  * @property {string} flow
  * @property {string} url
  * @property {boolean} up
+ * @property {boolean} starting  it has not answered since the page's start, which was not long ago
  * @property {number | null} events_per_s
  * @property {number | null} watermark_lag_s
  * @property {number | null} consumer_lag
