@@ -38,6 +38,7 @@ def flow() -> Dataflow:
     results = by_lane(
         "by_instrument",
         trades,
+        flow="deribit",
         key="instrument",
         position="trade_seq",
         at="timestamp",

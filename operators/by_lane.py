@@ -6,7 +6,8 @@ others did. Its partition is where a Kafka Java client would put the instrument 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import bytewax.operators as op
@@ -15,9 +16,11 @@ import pyarrow.compute as pc
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
+from schemas import tracing
 from schemas.murmur2 import partition_of
 from schemas.origin import Origin
 from schemas.stream import Output
+from schemas.tracing import MOST_LANES, Attribute
 
 __all__ = ["by_lane"]
 
@@ -26,6 +29,7 @@ def by_lane(
     step_id: str,
     batches: Stream[pa.RecordBatch],
     *,
+    flow: str,
     key: str,
     position: str,
     at: str,
@@ -36,6 +40,7 @@ def by_lane(
 
     Args:
         step_id: of the step.
+        flow: name, for traces.
         batches: rows of one key lie together, in order of their position, which rises.
         key: text column, such as `instrument`.
         position: int64 column, such as `trade_seq`.
@@ -49,6 +54,7 @@ def by_lane(
         runs = pc.run_end_encode(batch[key])
         positions = batch[position].to_numpy()
         origin = Origin(clock(), pc.max(batch[at]).cast(pa.int64()).as_py())
+        span = tracing.batch(origin.read_s)
         ends = runs.run_ends.to_pylist()
         items = []
         for name, (first, end) in zip(runs.values.to_pylist(), pairwise([0, *ends]), strict=True):
@@ -57,8 +63,23 @@ def by_lane(
                 home = homes[name] = partition_of(name.encode(), partitions)
             own = positions[first:end]
             rows = batch[first:end]
-            item = Output("results", home, own, int(own[-1]), rows, key=name, origin=origin)
-            items.append((item.lane, item))
-        return items
+            items.append(Output("results", home, own, int(own[-1]), rows, key=name, origin=origin))
+        if span is not None:
+            traced = origin._replace(spans=(span.end(_attributes(flow, items)),))
+            items = [replace(item, origin=traced) for item in items]
+        return [(item.lane, item) for item in items]
 
     return op.flat_map(step_id, batches, cut)
+
+
+def _attributes(flow: str, items: Sequence[Output]) -> dict[str, Attribute]:
+    """What a span says of a batch; positions are sequence numbers."""
+    named = items[:MOST_LANES]
+    return {
+        "tidemark.flow": flow,
+        "tidemark.records": sum(item.rows.num_rows for item in items),
+        "tidemark.lane_count": len(items),
+        "tidemark.lanes": [item.lane for item in named],
+        "tidemark.first_positions": [int(item.positions[0]) for item in named],
+        "tidemark.last_positions": [item.position for item in named],
+    }

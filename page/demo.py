@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import fcntl
 import hashlib
-import logging
 import os
 import shutil
 import socket
@@ -20,6 +19,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from dataflows import logs
+from dataflows.telemetry_settings import TelemetrySettings
 from page.app import make_app
 from page.serving import serve
 from page.settings import PageSettings
@@ -46,11 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--open", action="store_true", help="open a browser")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        logs.set_up(TelemetrySettings.load())
         asyncio.run(_run(PageSettings.load(), is_opened=options.open))
     except FlowError as error:
-        sys.stderr.write(f"error: {error}\n")
+        logs.explain(error)
         return 1
     return 0
 

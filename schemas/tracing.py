@@ -18,6 +18,7 @@ from schemas.origin import MOST_SPANS
 from schemas.stream import Output
 
 __all__ = [
+    "MOST_LANES",
     "Attribute",
     "BatchSpan",
     "Tracer",
@@ -31,7 +32,8 @@ __all__ = [
 
 Attribute = str | int | float | bool | Sequence[str] | Sequence[int]
 
-_MOST_LANES = 32
+MOST_LANES: int = 32
+"""Lanes of a transaction that traces and logs name."""
 
 
 class BatchSpan(Protocol):
@@ -146,7 +148,7 @@ def _spans(outputs: Sequence[Output]) -> tuple[str, ...]:
 def _attributes(
     flow: str, sink: str, partition: str, outputs: Sequence[Output]
 ) -> dict[str, Attribute]:
-    """Lanes with the first and last position written of each; at most 32 of them."""
+    """Lanes with the first and last position written of each; at most `MOST_LANES` of them."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for output in outputs:
@@ -154,7 +156,7 @@ def _attributes(
         start = output.positions[0] if len(output.positions) else output.position
         first.setdefault(lane, int(start))
         last[lane] = output.position
-    lanes = list(first)[:_MOST_LANES]
+    lanes = list(first)[:MOST_LANES]
     return {
         "tidemark.flow": flow,
         "tidemark.sink": sink,

@@ -29,7 +29,6 @@ from sinks.kafka_progress import (
 )
 from sinks.kafka_records import Headers, KafkaRoute, records_by_partition
 from sinks.kafka_topics import ClientConfig, producer_config
-from sinks.metrics import RETRIES
 from sinks.telling import tell_retry
 
 __all__ = ["KafkaCommitter"]
@@ -83,7 +82,6 @@ class KafkaCommitter:
         self._partition = int(name)
         # With the topic: two outputs of one flow are no successors of each other.
         self._transactional_id = f"{identity.flow_id}-{progress_topic}-{name}"
-        self._retries = RETRIES.labels(identity.name, "kafka", name)
         self._begun = False
         self._producer: Producer | None = None
 
@@ -138,7 +136,6 @@ class KafkaCommitter:
                 self._abort(cause)
                 if cause.code() in _HOPELESS or time.monotonic() > deadline_s:
                     raise self._end_of_run(cause) from error
-                self._retries.inc()
                 tell_retry(
                     self._identity.name,
                     "kafka",

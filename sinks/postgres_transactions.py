@@ -24,7 +24,6 @@ from schemas.errors import FlowError
 from schemas.stream import FlowIdentity, Output
 from schemas.tables import FLOWS, PROGRESS, WRITERS
 from sinks.fingerprint import check_fingerprint, fingerprint_json
-from sinks.metrics import RETRIES
 from sinks.postgres_connection import (
     OUTAGE_S,
     PostgresConnection,
@@ -124,7 +123,6 @@ class PostgresCommitter:
             "own_version": identity.version,
             "own_partition": name,
         }
-        self._retries = RETRIES.labels(identity.name, "postgres", name)
         self._tables = tables
         self._url = url
         self._connection: PostgresConnection | None = None
@@ -193,7 +191,6 @@ class PostgresCommitter:
                         "Look at the state of the server and start the flow again: it goes on "
                         "after the last transaction that succeeded.",
                     ) from error
-                self._retries.inc()
                 tell_retry(
                     self._identity.name,
                     "postgres",

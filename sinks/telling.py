@@ -1,4 +1,4 @@
-"""What a sink tells of its transactions, to the log and to the trace."""
+"""What a sink tells of its transactions, to the log, to the trace and of retries to the metrics."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,27 @@ from typing import Any
 
 from schemas import tracing
 from schemas.stream import Output
+from schemas.tracing import MOST_LANES
+from sinks.metrics import RETRIES
 
 __all__ = ["about", "tell_retry", "tell_snapshot", "tell_stored"]
 
 _LOGGER = logging.getLogger(__name__)
-_MOST_LANES = 32
 
 
 def about(outputs: Sequence[Output]) -> dict[str, Any]:
-    """For the log: the lanes of a transaction, 32 at most, and the positions they reach."""
+    """For the log: lanes of a transaction, `MOST_LANES` at most, with the positions they reach."""
     positions = {output.lane: output.position for output in outputs}
     if len(positions) == 1:
         lane, position = positions.popitem()
         return {"lane": lane, "position": position}
-    return {"lanes": dict(list(positions.items())[:_MOST_LANES])}
+    return {"lanes": dict(list(positions.items())[:MOST_LANES])}
 
 
 def tell_retry(
     flow: str, sink: str, partition: str, outputs: Sequence[Output], reason: str, *, is_first: bool
 ) -> None:
-    """Each time in the trace, once for a transaction in the log.
+    """Each time in the metrics and the trace, once for a transaction in the log.
 
     Args:
         flow: name.
@@ -35,6 +36,7 @@ def tell_retry(
         reason: why it was not.
         is_first: whether it is the first attempt that failed.
     """
+    RETRIES.labels(flow, sink, partition).inc()
     tracing.retried(reason)
     if is_first:
         _LOGGER.warning(
@@ -55,7 +57,7 @@ def tell_snapshot(fields: Mapping[str, Any], positions: Sequence[tuple[str, int]
     _LOGGER.info(
         "All is stored of a snapshot: %d lanes",
         len(positions),
-        extra={**fields, "lanes": dict(positions[:_MOST_LANES])},
+        extra={**fields, "lanes": dict(positions[:MOST_LANES])},
     )
 
 

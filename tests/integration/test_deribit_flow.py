@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sinks.embedded_postgres import embedded_postgres
 from sources.exchange.faults import Faults
 from sources.exchange.market import ExchangeMarket
 from sources.exchange.server import ExchangeServer
+from tests.real.collector import Collector, collector
 from tests.real.flows import FlowProcess
 from tests.real.kafka_client import Kafka
 
@@ -52,8 +54,12 @@ def test_every_trade_is_there_once_across_kills_and_faults(
         "DERIBIT_START_SEQ": "1",
         "DERIBIT_PARTITIONS": str(PARTITIONS),
     }
-    try:
+    with collector() as received, ExitStack() as cleanup:
+        cleanup.callback(server.stop)
         for run in range(3):
+            if run == 2:
+                env["OTEL_EXPORTER_OTLP_ENDPOINT"] = received.url
+                env["OTEL_TRACES_SAMPLER_ARG"] = "1"
             flow = FlowProcess(
                 "dataflows.deribit",
                 log=tmp_path / f"{run}.log",
@@ -74,8 +80,7 @@ def test_every_trade_is_there_once_across_kills_and_faults(
             finally:
                 flow.kill9()
             assert not re.search("Traceback|are missing", flow.output()), flow.output()
-    finally:
-        server.stop()
+    check_traces(received)
     published = sequences(kafka, topic)
     with psycopg.connect(postgres_url) as connection:
         rows = connection.execute(
@@ -96,6 +101,29 @@ def test_every_trade_is_there_once_across_kills_and_faults(
             )
             for trade in trades
         ] == stored[name]
+
+
+def check_traces(received: Collector) -> None:
+    """Each batch goes on along each instrument, and each transaction hangs on batches."""
+    batches = received.spans("source.batch")
+    assert batches
+    reached: dict[str, int] = {}
+    for span in sorted(batches, key=lambda span: span.start_ns):
+        a = span.attributes
+        assert a["tidemark.flow"] == "deribit"
+        assert a["tidemark.lane_count"] == len(a["tidemark.lanes"])
+        for lane, first, last in zip(
+            *(a[f"tidemark.{name}"] for name in ("lanes", "first_positions", "last_positions")),
+            strict=True,
+        ):
+            assert first == reached.get(lane, first - 1) + 1
+            reached[lane] = last
+    places = {span.place for span in batches}
+    transactions = received.spans("sink.transaction")
+    assert {span.attributes["tidemark.sink"] for span in transactions} == {"kafka", "postgres"}
+    for span in transactions:
+        assert set(span.links) <= places
+        assert (span.trace_id, span.parent_id) in span.links
 
 
 def lasts(url: str, names: list[str]) -> dict[str, int]:

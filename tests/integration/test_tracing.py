@@ -48,6 +48,23 @@ def test_a_trace_leads_from_the_batch_to_the_transactions_with_its_rows(
     check_transactions(received)
 
 
+def test_the_steps_of_bytewax_are_traced_where_asked_for(
+    kafka: Kafka, topic: str, postgres_url: str, tmp_path: Path
+) -> None:
+    logs = io.random_log(9, 2_000)
+    kafka.create_topic(topic, len(logs))
+    io.produce(kafka, topic, logs)
+    env = io.settings(kafka, topic, postgres_url, OTEL_TRACES_SAMPLER_ARG="0", TRACE_STEPS="1")
+    with collector() as received:
+        output = run(tmp_path, env, "steps", OTEL_EXPORTER_OTLP_ENDPOINT=received.url)
+    assert output == ""
+    assert io.table_rows(postgres_url) == io.final(io.expected(logs, io.Rule()))
+    assert received.names().isdisjoint({BATCH, TRANSACTION})
+    assert {span.service for span in received.spans("step")} == {"tidemark-candles"}
+    operators = {span.attributes["operator"] for span in received.spans("operator")}
+    assert '"candles-v1.candles".stateful_batch' in operators
+
+
 def check_batches(received: Collector, topic: str, logs: list[list]) -> None:
     batches = received.spans(BATCH)
     ranges = covered(batches)

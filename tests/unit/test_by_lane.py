@@ -25,6 +25,7 @@ def test_a_batch_is_cut_by_key_and_each_part_knows_when_it_came() -> None:
     items = by_lane(
         "cut",
         batches,
+        flow="feed",
         key="instrument",
         position="trade_seq",
         at="timestamp",

@@ -5,15 +5,19 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import bytewax.operators as op
 import numpy as np
 import pyarrow as pa
 import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, TestingSource, run_main
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
 from dataflows.tracing import Spans
+from operators.by_lane import by_lane
 from schemas import tracing
 from schemas.origin import MOST_SPANS, Origin
 from schemas.stream import Output
@@ -52,6 +56,38 @@ def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
 
 def places(spans: list[ReadableSpan]) -> set[tuple[int, int]]:
     return {(span.context.trace_id, span.context.span_id) for span in spans}
+
+
+def test_a_batch_of_a_feed_is_traced_by_its_lanes(exporter: InMemorySpanExporter) -> None:
+    rows = pa.record_batch(
+        {
+            "instrument": ["A", "A", "B"],
+            "trade_seq": pa.array([3, 5, 9], pa.int64()),
+            "timestamp": pa.array([1, 3, 2], pa.timestamp("ms", tz="UTC")),
+        }
+    )
+    out: list[tuple[str, Output]] = []
+    flow = Dataflow("feed")
+    batches = op.input("in", flow, TestingSource([rows]))
+    items = by_lane(
+        "cut", batches, flow="feed", key="instrument", position="trade_seq", at="timestamp",
+        partitions=1,
+    )  # fmt: skip
+    op.output("out", items, TestingSink(out))
+    run_main(flow)
+    (span,) = named(exporter, "source.batch")
+    assert span.attributes == {
+        "tidemark.flow": "feed",
+        "tidemark.records": 3,
+        "tidemark.lane_count": 2,
+        "tidemark.lanes": ("results-A", "results-B"),
+        "tidemark.first_positions": (3, 9),
+        "tidemark.last_positions": (5, 9),
+    }
+    with tracing.transaction("feed", "kafka", "00", [item for _, item in out]):
+        pass
+    (transaction,) = named(exporter, "sink.transaction")
+    assert transaction.parent.span_id == span.context.span_id
 
 
 def test_without_a_tracer_nothing_is_traced() -> None:
