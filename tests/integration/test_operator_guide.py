@@ -77,10 +77,14 @@ def test_a_new_format_is_made_beside_the_old(
     assert refused.wait(120) == 1
     assert "FLOW_VERSION" in refused.output()
 
+    written = io.count(postgres_url, "candles")
     first = start(tmp_path, old, 1, "first")
     second = start(tmp_path, new, 1, "second")
     io.produce(kafka, topic, pieces[1])
-    wait_for([*first, *second], lambda: io.count(second_url, "candles") > 0)
+    wait_for(
+        [*first, *second],
+        lambda: io.count(postgres_url, "candles") > written and io.count(second_url, "candles") > 0,
+    )
     stop(first)
     io.produce(kafka, topic, pieces[2])
     stop(second)

@@ -53,7 +53,11 @@ def test_everything_is_shown_a_flow_that_fails_is_started_again_and_all_end(
         with StreamReader(url) as reader:
             for kind in ("preview", "candle", "statistics", "ewma", "sales", "session"):
                 eventually(lambda kind=kind: bool(reader.of(kind)), START_S, kind)
-            assert {row["interval"] for row in reader.of("candle")} == {"1s", "1m"}
+            eventually(
+                lambda: {row["interval"] for row in reader.of("preview")} == {"1s", "1m"},
+                START_S,
+                "both intervals",
+            )
             for flow in FLOWS:
                 eventually(
                     lambda flow=flow: any(
