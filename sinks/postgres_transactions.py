@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pyarrow as pa
-from sqlalchemy import BigInteger, bindparam, literal_column, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Column, Text, bindparam, func, literal_column, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from schemas import failpoints
 from schemas.errors import FlowError
@@ -66,19 +66,33 @@ _LOCK_EPOCH = statement(
     .with_for_update()
 )
 _SELECT_POSITIONS = statement(select(PROGRESS.c.lane, PROGRESS.c.position).where(*_OWN))
-_MOVE_POSITION = statement(
-    update(PROGRESS)
-    .where(*_OWN, PROGRESS.c.lane == bindparam("own_lane"))
-    .where(PROGRESS.c.position == bindparam("before"))
-    .values(position=bindparam("after"))
+# Each for all lanes at once: after a pipeline, which `executemany` is, the server forgets that
+# the session is idle in a transaction, and the session timeout would not end one suspended there.
+_MOVED = (
+    func.unnest(
+        bindparam("lanes", type_=ARRAY(Text)),
+        bindparam("befores", type_=ARRAY(BigInteger)),
+        bindparam("afters", type_=ARRAY(BigInteger)),
+    )
+    .table_valued(Column("lane", Text), Column("before", BigInteger), Column("after", BigInteger))
+    .render_derived("moved")
 )
-_INSERT_POSITION = statement(
+_MOVE_POSITIONS = statement(
+    update(PROGRESS)
+    .where(*_OWN, PROGRESS.c.lane == _MOVED.c.lane)
+    .where(PROGRESS.c.position == _MOVED.c.before)
+    .values(position=_MOVED.c.after)
+)
+_INSERT_POSITIONS = statement(
     insert(PROGRESS)
-    .values(
-        flow=bindparam("own_flow"),
-        version=bindparam("own_version"),
-        lane=bindparam("own_lane"),
-        position=bindparam("after"),
+    .from_select(
+        ["flow", "version", "lane", "position"],
+        select(
+            bindparam("own_flow", type_=Text),
+            bindparam("own_version", type_=Text),
+            _MOVED.c.lane,
+            _MOVED.c.after,
+        ),
     )
     .on_conflict_do_nothing()
 )
@@ -228,16 +242,19 @@ class PostgresCommitter:
         failpoints.reached("postgres.after_commit")
 
     def _move(self, cursor: psycopg.Cursor[Any], moves: Mapping[str, _Move]) -> None:
-        rows = [
-            {**self._own, "own_lane": lane, "before": move.before, "after": move.after}
-            for lane, move in sorted(moves.items())
-        ]
-        known = [row for row in rows if row["before"] is not None]
-        new = [row for row in rows if row["before"] is None]
-        for query, parameters in ((_MOVE_POSITION, known), (_INSERT_POSITION, new)):
-            if parameters:
-                cursor.executemany(query, parameters)
-                if cursor.rowcount != len(parameters):
+        for query, is_known in ((_MOVE_POSITIONS, True), (_INSERT_POSITIONS, False)):
+            lanes = sorted(
+                lane for lane, move in moves.items() if (move.before is not None) == is_known
+            )
+            if lanes:
+                parameters = {
+                    **self._own,
+                    "lanes": lanes,
+                    "befores": [moves[lane].before for lane in lanes],
+                    "afters": [moves[lane].after for lane in lanes],
+                }
+                cursor.execute(query, parameters)
+                if cursor.rowcount != len(lanes):
                     raise self._changed_outside(moves)
 
     def _took_effect(self, connection: PostgresConnection, moves: Mapping[str, _Move]) -> bool:

@@ -73,8 +73,10 @@ class StagedTable:
         rows = pa.Table.from_batches(batches).select(self._names)
         if rows.num_rows == 0:
             return
+        # Before the COPY: in the middle of one no timeout of the server's ends a suspended session.
+        text = to_csv(rows)
         with cursor.copy(self._copy) as copy:
-            copy.write(memoryview(to_csv(rows)))
+            copy.write(memoryview(text))
         cursor.execute(self._insert)
 
 

@@ -70,22 +70,38 @@ def suspend(flow: FlowProcess, url: str) -> None:
     its locks there, and a successor would wait for as long as the process is suspended.
     """
     deadline_s = time.monotonic() + 30
+    while True:
+        os.kill(flow.pid, signal.SIGSTOP)
+        while not is_stopped(flow.pid):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        if is_waited_for(url):
+            return
+        assert time.monotonic() < deadline_s
+        os.kill(flow.pid, signal.SIGCONT)
+        time.sleep(0.005)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether each thread has taken notice of the signal; on a busy machine that takes a while."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
+def is_waited_for(url: str) -> bool:
+    """Whether no session works at what the process has sent, for some time on end."""
     active = (
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
         "AND state = 'active' AND pid <> pg_backend_pid()"
     )
-    while True:
-        os.kill(flow.pid, signal.SIGSTOP)
-        with psycopg.connect(url, autocommit=True) as connection:
-            found = None
-            for _ in range(4):  # what is on its way arrives, late on a busy machine
-                time.sleep(0.1)
-                found = connection.execute(active).fetchone()
-            if found is None:
-                return
-        assert time.monotonic() < deadline_s
-        os.kill(flow.pid, signal.SIGCONT)
-        time.sleep(0.005)
+    quiet = 0
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(10):  # what is on its way arrives, late on a busy machine
+            time.sleep(0.1)
+            quiet = 0 if connection.execute(active).fetchone() else quiet + 1
+            if quiet == 4:
+                return True
+    return False
 
 
 @pytest.mark.slow

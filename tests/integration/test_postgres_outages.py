@@ -11,11 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 from schemas import failpoints
-from sinks import postgres_connection
+from sinks import postgres_connection, staging
 from sinks.postgres import prepare_postgres
+from sinks.staging import to_csv
 from tests.integration.postgres_rows import FLOW, ROUTES, candles, minutes, partition, positions
 from tests.real.postgres import PostgresServer
 from tests.real.process import HOST
@@ -153,6 +155,32 @@ def test_a_suspended_process_loses_its_session_and_carries_on(
     sink.close()
     assert naps == []
     assert minutes(url) == [1, 2]
+
+
+def test_one_suspended_between_any_two_statements_loses_its_session_too(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the positions were moved the server once waited for as long as the process slept."""
+    session = "SET idle_in_transaction_session_timeout = '100ms'"
+    monkeypatch.setattr(postgres_connection, "_SESSION", (session,))
+    naps: list[float] = []
+
+    def slow(rows: pa.Table) -> pa.Buffer:
+        if naps:
+            time.sleep(naps.pop())
+        return to_csv(rows)
+
+    monkeypatch.setattr(staging, "to_csv", slow)
+    sink = partition(url)
+    for minute in (1, 2):  # the position is inserted, and then it is updated
+        naps.append(0.5)
+        sink.write_batch([candles([minute])])
+        sink.snapshot()
+    sink.close()
+    assert minutes(url) == [1, 2]
+    assert positions(url) == {"results-00": 2}
+    told = [one for one in caplog.records if "is tried again" in one.message]
+    assert len(told) == 2, "each of them slept once, and was written by another session"
 
 
 PROGRAM = """
