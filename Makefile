@@ -24,8 +24,8 @@ page: $(VENV)/.run
 	@exec $(BIN)/python -m page.demo
 
 # Each part has servers of its own, and most tests wait for some process: two at a time leave a
-# machine with two cores half idle.
-PARTS := test-integration-1 test-integration-2 test-integration-3 test-integration-4 test-crash test-unit
+# machine with two cores half idle. The longest come first.
+PARTS := test-crash test-integration-4 test-integration-2 test-integration-1 test-integration-3 test-unit
 .PHONY: run page test $(PARTS) crash lint audit proto lock clean bench bench-short image-size
 test: $(VENV)/.dev
 	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, three at a time, each shown when it is done."

@@ -4,9 +4,11 @@ Why each row is there once: a transaction holds rows and the positions they reac
 sink partition has an epoch, a row of the table `writers`. Opening raises it, and each
 transaction first locks it as the value this process has raised it to. So a newer process
 waits for the transaction an older one has open, and reads positions that are final; the
-older one finds no row from then on, and stops. When a connection is lost on the way, the
-positions tell whether the transaction took effect: they are all new or all old. Anything
-else means that somebody changed the database itself, such as by restoring a backup.
+older one finds no row from then on, and stops. Where the transaction does not end, since the
+older process sleeps in the middle of it, the newer one ends the session that holds the lock.
+When a connection is lost on the way, the positions tell whether the transaction took effect:
+they are all new or all old. Anything else means that somebody changed the database itself,
+such as by restoring a backup.
 """
 
 import time
@@ -16,7 +18,17 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pyarrow as pa
-from sqlalchemy import BigInteger, Column, Text, bindparam, func, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from schemas import failpoints
@@ -64,6 +76,14 @@ _LOCK_EPOCH = statement(
         WRITERS.c.epoch == bindparam("own_epoch"),
     )
     .with_for_update()
+)
+_END_HOLDER = statement(
+    text(
+        "SELECT pg_terminate_backend(pid) "
+        "FROM pg_locks JOIN writers ON transactionid = writers.xmax "
+        "WHERE locktype = 'transactionid' AND granted AND flow = :own_flow "
+        "AND version = :own_version AND partition = :own_partition"
+    )
 )
 _SELECT_POSITIONS = statement(select(PROGRESS.c.lane, PROGRESS.c.position).where(*_OWN))
 # Each for all lanes at once: after a pipeline, which `executemany` is, the server forgets that
@@ -147,16 +167,20 @@ class PostgresCommitter:
         """Connect, shut out predecessors, and read the positions.
 
         Raises:
-            FlowError: The server does not answer, a predecessor's transaction does not end,
-                or the progress belongs to other settings, which shuts nobody out.
+            FlowError: The server does not answer, a predecessor's transaction neither ends nor
+                can be ended, or the progress belongs to other settings, which shuts nobody out.
         """
         self._connection = reachable(self._url)
         try:
             self._stage(self._connection)
-            with self._connection.transaction():
-                raised = self._connection.execute(_RAISE_EPOCH, self._own).fetchone()
-                self._check_fingerprint(self._connection)
-                self._positions = self._read_positions(self._connection)
+            try:
+                self._take_over(self._connection)
+            except psycopg.errors.LockNotAvailable as held:
+                try:
+                    self._connection.execute(_END_HOLDER, self._own)
+                except psycopg.errors.InsufficientPrivilege:  # it is of another user
+                    raise held from None
+                self._take_over(self._connection)
         except psycopg.OperationalError as error:
             raise FlowError(
                 f"PostgreSQL does not tell how far flow {self._identity.name}, version "
@@ -165,7 +189,6 @@ class PostgresCommitter:
                 "granted, first end the process that holds it: a former run of this flow that "
                 "is suspended, or its session (pg_locks, pg_terminate_backend).",
             ) from error
-        self._own["own_epoch"] = raised[0] if raised else 0
         return self._positions
 
     def commit(self, outputs: Sequence[Output]) -> None:
@@ -289,6 +312,13 @@ class PostgresCommitter:
 
     def _read_positions(self, connection: PostgresConnection) -> dict[str, int]:
         return dict(connection.execute(_SELECT_POSITIONS, self._own).fetchall())
+
+    def _take_over(self, connection: PostgresConnection) -> None:
+        with connection.transaction():
+            raised = connection.execute(_RAISE_EPOCH, self._own).fetchone()
+            self._check_fingerprint(connection)
+            self._positions = self._read_positions(connection)
+        self._own["own_epoch"] = raised[0] if raised else 0
 
     def _stage(self, connection: PostgresConnection) -> None:
         with connection.transaction(), connection.cursor() as cursor:

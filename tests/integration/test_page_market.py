@@ -248,6 +248,7 @@ def test_the_page_heals_after_a_restart_of_the_server(
     show(browser, page)
     browser.forgive(
         "ERR_CONNECTION_REFUSED",
+        "ERR_CONTENT_LENGTH_MISMATCH",
         "ERR_EMPTY_RESPONSE",
         "ERR_INCOMPLETE_CHUNKED_ENCODING",
         "/stream",

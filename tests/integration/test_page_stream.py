@@ -244,7 +244,7 @@ def test_a_reader_that_does_not_read_is_dropped_and_the_others_are_not(
     with socket.socket() as deaf, StreamReader(page.url, kind="candle") as reader:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         deaf.connect((host, int(port)))
-        deaf.sendall(b"GET /stream HTTP/1.1\r\nHost: page\r\n\r\n")
+        deaf.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         eventually(lambda: clients(page) == 2)
         tables.candles("A", until=this_minute(), count=1, price=100)
         eventually(lambda: len(reader.of("candle")) == 1)
