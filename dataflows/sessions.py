@@ -26,7 +26,7 @@ from operators.ordered_scatter import ScatterRule, scatter
 from operators.session_table import SessionTable
 from schemas.avro_registry import avro_framed, avro_header
 from schemas.device_events import DeviceEventCodec
-from schemas.device_schemas import registered_writers
+from schemas.device_registry import registered_writers
 from schemas.sessions import encode_session
 from schemas.tables import SESSIONS
 from sinks.routes import MessageRoute

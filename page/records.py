@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from page.kinds import Kind, Row, make_row
 from page.values import time_text
 from schemas import market_pb2
-from schemas.avro_registry import avro_text
+from schemas.avro_files import avro_text
 from schemas.wire import strip_header
 
 __all__ = ["Decode", "decoder"]

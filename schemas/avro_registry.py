@@ -1,27 +1,22 @@
 """Avro schemas in a schema registry: those of our outputs, and those of foreign writers."""
 
-import json
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
 from confluent_kafka.schema_registry import Schema
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from schemas.registry import Registry, no_answer, registered
+from schemas.avro_files import avro_text
+from schemas.registry import Registry
+from schemas.registry_client import client_of, no_answer, registered
 from schemas.wire import add_header, id_header
 
-__all__ = ["AvroRegistry", "avro_framed", "avro_header", "avro_text"]
+__all__ = ["AvroRegistry", "avro_framed", "avro_header"]
 
 _NOT_FOUND = 404
 
 Answer = TypeVar("Answer")
-
-
-def avro_text(name: str) -> str:
-    """The schema of a file of this package, such as `devices.avsc`."""
-    return json.dumps(json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8")))
 
 
 def avro_header(registry: Registry, topics: Iterable[str], file: str) -> bytes:
@@ -67,7 +62,7 @@ class AvroRegistry:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._client = registry.client()
+        self._client = client_of(registry)
 
     def text(self, schema_id: int) -> str | None:
         """An Avro schema by its id; None when the registry has none of this id.

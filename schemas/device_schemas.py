@@ -15,10 +15,8 @@ import numpy as np
 from fastavro.read import SchemaResolutionError
 from numpy.typing import NDArray
 
-from schemas.avro_registry import AvroRegistry, avro_text
+from schemas.avro_files import avro_text
 from schemas.device_wire import ALL_DATA_SENT, DATA_RECEIVED, KINDS
-from schemas.errors import FlowError
-from schemas.registry import Registry
 
 __all__ = [
     "FOREIGN",
@@ -28,7 +26,6 @@ __all__ = [
     "LibraryEvent",
     "WriterSchemas",
     "read_by_library",
-    "registered_writers",
 ]
 
 OURS = 0
@@ -153,29 +150,6 @@ class WriterSchemas:
             self._kinds.append(kinds)
             self.kind_of = _table(self._kinds)
         return self._kinds.index(kinds)
-
-
-def registered_writers(registry: Registry, topic: str) -> WriterSchemas:
-    """The writers' schemas of a topic, from a schema registry.
-
-    Args:
-        registry: where they are.
-        topic: where the values lie.
-
-    Raises:
-        FlowError: The registry does not answer, or the topic's newest schema, if it has one,
-            cannot be read as ours.
-    """
-    schemas = AvroRegistry(registry)
-    writers = WriterSchemas(schemas.text)
-    newest = schemas.latest(topic)
-    if newest is not None and not writers.can_read(newest):
-        raise FlowError(
-            f"The newest schema of {topic}-value in the schema registry is no device event",
-            "Name another topic in INPUT_TOPIC, or register a schema for it that can be read as "
-            "schemas/devices.avsc.",
-        )
-    return writers
 
 
 def _table(kinds: list[list[int]]) -> NDArray[np.int8]:

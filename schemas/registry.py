@@ -1,24 +1,16 @@
-"""Schema registry: register a message's schema and frame values with its id."""
+"""Schema registry: where it is, and values framed with the id of their schema there."""
 
-import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 from google.protobuf.message import Message
 
-from schemas.errors import FlowError
 from schemas.wire import add_header, header
 
-__all__ = ["Registry", "framed", "no_answer", "registered"]
-
-_TIMEOUT_S = 10
-_NO_RIGHT = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+__all__ = ["Registry", "framed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +43,16 @@ class Registry:
         return self.user_info is not None and self._user_in_url is not None
 
     @property
+    def user(self) -> str | None:
+        """`user:password`, wherever it stands."""
+        return self.user_info or self._user_in_url
+
+    @property
     def _user_in_url(self) -> str | None:
         parts = urlsplit(self.url.split(",")[0])
         if parts.username is None:
             return None
         return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-
-    def client(self, *, retries: int = 3) -> SchemaRegistryClient:
-        """A client; the caller closes it. Its errors repeat the URL, and so not a password."""
-        config: dict[str, str | int] = {
-            "url": self.shown,
-            "timeout": _TIMEOUT_S,
-            "max.retries": retries,
-        }
-        user_info = self.user_info or self._user_in_url
-        if user_info is not None:
-            config["basic.auth.user.info"] = user_info
-        files = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
-        config |= {f"ssl.{name}.location": str(path) for name, path in files.items() if path}
-        return SchemaRegistryClient(config)
 
 
 def framed(
@@ -94,60 +77,11 @@ def framed(
     """
     if registry is None:
         return encode
+    # The client brings a library for HTTP: a tenth of the start of a flow that does without.
+    from schemas.registry_client import protobuf_id  # noqa: PLC0415
+
+    schema_id = protobuf_id(registry, topics, message)
     descriptor = message.DESCRIPTOR
-    schema = Schema(base64.standard_b64encode(descriptor.file.serialized_pb).decode(), "PROTOBUF")
-    schema_id = registered(registry, topics, schema, descriptor.full_name)
     place = list(descriptor.file.message_types_by_name).index(descriptor.name)
     prefix = header(schema_id, [place])
     return lambda rows: add_header(encode(rows), prefix)
-
-
-def registered(registry: Registry, topics: Iterable[str], schema: Schema, name: str) -> int:
-    """The id of a schema, registered as `<topic>-value` of each topic.
-
-    Args:
-        registry: where to.
-        topics: at least one.
-        schema: what to register.
-        name: of the schema, for messages.
-
-    Raises:
-        FlowError: The registry cannot be reached, or refuses the schema.
-    """
-    ids: set[int] = set()
-    with registry.client(retries=1) as client:
-        for topic in topics:
-            try:
-                ids.add(client.register_schema(f"{topic}-value", schema))
-            except SchemaRegistryError as error:
-                if error.http_status_code in _NO_RIGHT:
-                    raise no_answer(registry, error) from error
-                raise FlowError(
-                    f"The schema registry refused {name} for {topic}-value: {error.error_message}",
-                    "The subject holds an incompatible schema: delete it, relax its compatibility, "
-                    "or choose another OUTPUT_TOPIC.",
-                ) from error
-            except Exception as error:  # the client lets its HTTP library's errors through
-                raise no_answer(registry, error) from error
-    if len(ids) != 1:
-        raise FlowError(
-            f"The schema registry at SCHEMA_REGISTRY_URL={registry.shown} gave one schema "
-            "several ids",
-            "Use a registry with ids that are global, as Confluent's are.",
-        )
-    return ids.pop()
-
-
-def no_answer(registry: Registry, error: Exception) -> FlowError:
-    """What to tell when the registry cannot be reached, or does not trust us, or we not it."""
-    hint = "Start it or correct the address, then start again."
-    if isinstance(error, SchemaRegistryError) and error.http_status_code in _NO_RIGHT:
-        hint = "Correct SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO, or the rights of that user."
-    elif "CERTIFICATE" in str(error).upper():
-        hint = (
-            "SCHEMA_REGISTRY_SSL_CA_LOCATION must hold the CA of its certificate, and the address "
-            "a name that is in it."
-        )
-    return FlowError(
-        f"No schema registry answers at SCHEMA_REGISTRY_URL={registry.shown} ({error})", hint
-    )

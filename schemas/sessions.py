@@ -7,7 +7,7 @@
 import pyarrow as pa
 import pyruhvro
 
-from schemas.avro_registry import avro_text
+from schemas.avro_files import avro_text
 
 __all__ = ["SENSOR", "SESSION_EVENT_SCHEMA", "SESSION_SCHEMA", "encode_session"]
 

@@ -21,6 +21,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas.errors import FlowError
 from schemas.registry import Registry
+from schemas.registry_client import client_of
 from schemas.transactions import (
     INVALID_VALUE,
     TRUNCATE,
@@ -134,7 +135,7 @@ class AvroValues:
 
     def _fetch(self, number: int) -> Any:  # noqa: ANN401  # a schema as JSON
         try:
-            with self._registry.client() as client:
+            with client_of(self._registry) as client:
                 return json.loads(client.get_schema(number).schema_str or "")
         except SchemaRegistryError as error:
             if error.http_status_code == HTTPStatus.NOT_FOUND:

@@ -17,9 +17,11 @@ import pytest
 from confluent_kafka.schema_registry import Schema
 from typing_extensions import override
 
-from schemas.avro_registry import AvroRegistry, avro_text
+from schemas.avro_files import avro_text
+from schemas.avro_registry import AvroRegistry
 from schemas.errors import FlowError
-from schemas.registry import Registry, registered
+from schemas.registry import Registry
+from schemas.registry_client import registered
 from tests.real.process import HOST
 from tests.real.registry import SchemaRegistry
 from tests.real.tls import Authority

@@ -15,7 +15,7 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from psycopg.rows import dict_row
 
-from schemas.avro_registry import avro_text
+from schemas.avro_files import avro_text
 from schemas.murmur2 import partition_of
 from sinks.embedded_postgres import embedded_postgres
 from tests import candles_io, sessions_oracle

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.avro_registry import avro_text
+from schemas.avro_files import avro_text
 from schemas.device_events import REASONS, DeviceEvent, DeviceEventCodec, decode_one
 from schemas.device_schemas import WriterSchemas
 from schemas.device_wire import KINDS, sensor_words, write_device_events

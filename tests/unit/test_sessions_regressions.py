@@ -16,7 +16,7 @@ from dataflows.sessions_settings import SessionsSettings
 from operators.ordered_scatter import ShardEvents
 from operators.session_table import SessionTable
 from operators.sessions import SessionRule
-from schemas.avro_registry import avro_text
+from schemas.avro_files import avro_text
 from schemas.device_wire import sensor_words
 from schemas.errors import FlowError
 from schemas.sessions import SESSION_SCHEMA, encode_session
