@@ -135,9 +135,10 @@ def take_turns(names: Sequence[str], repeat: int, run_one: Callable[[str], Run])
     """Measure each contender `repeat` times, in turn."""
     runs: Runs = {name: [] for name in names}
     for turn in range(repeat):
-        # Each turn begins with another one, so that none always follows the same.
+        # Each turn begins with another one and every other turn goes backwards, so that none
+        # always follows the same: what one leaves behind for the broker, the next one pays.
         first = turn % len(names)
-        for name in (*names[first:], *names[:first]):
+        for name in (*names[first:], *names[:first])[:: -1 if turn % 2 else 1]:
             runs[name].append(run_one(name))
             say(f"turn {turn + 1}, {name}: {runs[name][-1]}")
     return runs
