@@ -1,14 +1,15 @@
 """What metrics cost: `python -m benchmarks.metrics`.
 
 The candles flow over the same log, in turn: with instruments that do nothing, with those of the
-product, and with those served and asked for every second. From Kafka to Kafka, exactly once; at
+product, with those served and asked for every second, and once more with those that do nothing,
+which shows what the machine alone makes of a difference. From Kafka to Kafka, exactly once; at
 the batches of a full log and at the smallest that the source takes, where an instrument that is
 updated per batch costs most. CPU-seconds are those of the flow's process, in which a scrape is
 answered; who asks is another process. The last fifth of a run is not asked: see
 docs/operations.md.
 
-A neighbour on the machine can hide a cost of one in a hundred. So another run counts the calls of
-instruments and the answers to scrapes, and times what one of each takes.
+A neighbour on the machine can hide a cost of one in a hundred. So further runs count the calls of
+instruments and the answers to scrapes, and time what one of each takes.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from benchmarks.turns import (
     measure,
     medians,
     new_output,
-    ratio,
+    quartiles,
     say,
     table,
     take_turns,
@@ -41,13 +43,17 @@ from tests.real.process import free_port
 
 __all__ = ["main"]
 
-_NONE, _OWN, _SERVED, _COUNTED = "no metrics", "metrics", "metrics, asked for", "counted"
+_NONE, _OWN, _SERVED, _AGAIN = "no metrics", "metrics", "metrics, asked for", "no metrics, again"
+_COUNTED = "counted"
 _CONTENDERS = {
     _NONE: "flow_without_metrics",
     _OWN: "flow",
     _SERVED: "flow",
+    _AGAIN: "flow_without_metrics",
     _COUNTED: "flow_counted",
 }
+_COMPARED = (_NONE, _OWN, _SERVED, _AGAIN)
+_COUNTS = 3
 _EVERY_S = 1.0
 _ASKED_SHARE = 0.8
 _READ = re.compile(rb"^tidemark_source_records_total{.*} (\S+)$", re.MULTILINE)
@@ -59,7 +65,7 @@ def main() -> None:
     """Measure, write results, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trades", type=int, default=5_000_000)
-    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--repeat", type=int, default=12)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     with components() as servers:
@@ -67,14 +73,13 @@ def main() -> None:
         topic = servers.fill(Load(options.trades))
         say(f"{options.trades:,} trades are there")
         warm_up(servers)
-        found = {
-            name: take_turns(
-                tuple(_CONTENDERS),
-                options.repeat,
-                lambda contender, batch=batch: _measure(servers, contender, topic, batch),
-            )
-            for name, batch in _LOADS.items()
-        }
+        found: dict[str, Runs] = {}
+        for name, batch in _LOADS.items():
+            run_one = partial(_measure, servers, topic, batch)
+            found[name] = {
+                **take_turns(_COMPARED, options.repeat, run_one),
+                **take_turns((_COUNTED,), min(_COUNTS, options.repeat), run_one),
+            }
     result = {
         "machine": machine,
         "topic": asdict(topic),
@@ -84,7 +89,7 @@ def main() -> None:
     keep(options.output, "metrics", result, _markdown(result))
 
 
-def _measure(servers: Components, contender: str, topic: Topic, batch: int | None) -> Run:
+def _measure(servers: Components, topic: Topic, batch: int | None, contender: str) -> Run:
     output, port = new_output(), free_port()
     is_served = contender in {_SERVED, _COUNTED}
     env = {"METRICS_PORT": str(port)} if is_served else {}
@@ -139,16 +144,20 @@ def _markdown(result: dict[str, Any]) -> str:
     for name, runs in result["runs"].items():
         compared = {one: found for one, found in runs.items() if one != _COUNTED}
         lines += ["", f"## With {name}", "", *table(compared, _NONE), ""]
-        lines += [_cost(runs, one, other) for one, other in ((_OWN, _NONE), (_SERVED, _OWN))]
+        lines += [_cost(runs, one) for one in (_OWN, _SERVED, _AGAIN)]
         lines.append(_counted(medians(runs)))
     return "\n".join([*lines, "", sentence(result["machine"]), ""])
 
 
-def _cost(runs: Runs, above: str, below: str) -> str:
-    cpu, wall = (ratio(runs, above, below, key) - 1 for key in ("cpu_s", "wall_s"))
+def _cost(runs: Runs, above: str) -> str:
+    """Medians of the ratios within each turn, and between which two half of the turns lie."""
     asked = int(medians(runs)[above]["scrapes"])
+    parts = []
+    for key, what in (("cpu_s", "CPU-seconds"), ("wall_s", "seconds")):
+        low, middle, high = (one - 1 for one in quartiles(runs, above, _NONE, key))
+        parts.append(f"{middle:+.1%} {what} ({low:+.1%} to {high:+.1%})")
     scraped = f" ({asked} times)" if asked else ""
-    return f"* {above}{scraped}, of {below}: {cpu:+.1%} CPU-seconds, {wall:+.1%} seconds"
+    return f"* {above}{scraped}, of {_NONE}: {', '.join(parts)}"
 
 
 def _counted(found: dict[str, Run]) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "measure",
     "medians",
     "new_output",
+    "quartiles",
     "ratio",
     "run_child",
     "say",
@@ -154,8 +155,17 @@ def medians(runs: Runs) -> dict[str, Run]:
 
 def ratio(runs: Runs, above: str, below: str, key: str) -> float:
     """Median of the ratios within each turn."""
+    return quartiles(runs, above, below, key)[1]
+
+
+def quartiles(runs: Runs, above: str, below: str, key: str) -> tuple[float, float, float]:
+    """Quartiles of the ratios within each turn, the median in the middle."""
     pairs = zip(runs[above], runs[below], strict=True)
-    return float(statistics.median(one[key] / other[key] for one, other in pairs))
+    found = [float(one[key] / other[key]) for one, other in pairs]
+    if len(found) == 1:
+        return found[0], found[0], found[0]
+    low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
+    return low, middle, high
 
 
 def table(runs: Runs, reference: str, what: str = "events") -> list[str]:

@@ -20,7 +20,7 @@ import numba
 
 __all__ = ["use_kernel_cache"]
 
-_PACKAGES = ("schemas", "operators", "sources")
+_PACKAGES = ("schemas", "operators", "sources", "sinks")
 _IMPORTED = re.compile(rf"^from ((?:{'|'.join(_PACKAGES)})\.\w+) import", re.MULTILINE)
 _COMPILED = re.compile(r"^from numba", re.MULTILINE)
 _PREFIX = "kernels-"
