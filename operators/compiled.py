@@ -15,6 +15,7 @@ from operators.aggregate import Aggregate, partial_dtype
 from operators.candle import CANDLE
 from operators.combine import PanePartials
 from operators.ewma import Ewma, EwmaRule
+from operators.many_keys import ManyKeys
 from operators.ordered import OrderedShard
 from operators.ordered_scatter import ShardEvents
 from operators.panes import group
@@ -98,6 +99,7 @@ def compile_sessions() -> None:
     shard = OrderedShard(SessionRule(), 1, 1_000, None, SessionTable)
     shard.on_batch([item, replace(item, watermark_ms=120_000, ended=True)])
     shard.snapshot()
+    ManyKeys(map(str, range(10_000)))  # more than fit into its first table
 
 
 def compile_totals() -> None:

@@ -22,7 +22,7 @@ from schemas.stream import Fetched, Int64s
 from sources.market_blocks import Block, MarketShape, PartitionBlocks
 from sources.market_instruments import MAX_INSTRUMENTS, list_instruments
 
-__all__ = ["Pace", "SimulatedMarket", "opening"]
+__all__ = ["Pace", "SimulatedMarket", "compile_market", "opening"]
 
 Pace = Literal["live", "fast"]
 
@@ -191,6 +191,11 @@ class SimulatedMarket:
 
     def _now_ms(self) -> int:
         return self._clock_ms() if self._pace == "live" else _FOREVER_MS
+
+
+def compile_market() -> None:
+    """Have the loops compiled, by a small market."""
+    SimulatedMarket(0, partitions=1, trades=10, pace="fast").open(0, None).poll(10)
 
 
 class _MarketFetcher:
