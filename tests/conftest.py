@@ -39,6 +39,9 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if IN_CI else "default")
 
+# Of two compilers the second one costs a server that lives for minutes more than it gains.
+os.environ.setdefault("TEST_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 _FLOW_SETTINGS = {
     name.upper() for name in (*CandleSettings.model_fields, *TelemetrySettings.model_fields)
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.real.java import CACHE_DIR, DEBEZIUM_POM, fetch, java
+from tests.real.java import CACHE_DIR, DEBEZIUM_POM, fetch, jvm
 from tests.real.process import HOST, Child, free_port, wait_until_ready
 
 __all__ = ["Debezium"]
@@ -111,7 +111,7 @@ class Debezium:
         lines = [f"{name}={value}\n" for name, value in settings.items()]
         (directory / "connector.properties").write_text("".join(lines))
         self._command = [
-            *(java(), "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{lib}/*"),
+            *jvm("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{lib}/*"),
             f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}",
             "org.apache.kafka.connect.cli.ConnectStandalone",
             *(str(directory / f"{name}.properties") for name in ("worker", "connector")),

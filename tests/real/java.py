@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.real.process import StartError
 
-__all__ = ["CACHE_DIR", "DEBEZIUM_POM", "KAFKA_POM", "REGISTRY_POM", "fetch", "java", "missing"]
+__all__ = ["CACHE_DIR", "DEBEZIUM_POM", "KAFKA_POM", "REGISTRY_POM", "fetch", "jvm", "missing"]
 
 CACHE_DIR = Path(__file__).parents[2] / ".cache" / "java"
 KAFKA_POM = Path(__file__).with_name("pom.xml")
@@ -31,16 +31,16 @@ _OLDEST_JAVA = 17  # what Kafka 4 brokers need
 _MAVEN_TIMEOUT_S = 540
 
 
-def java() -> str:
-    """Path of the Java launcher.
+def jvm(*options: str) -> list[str]:
+    """The launcher with options; those in `TEST_JAVA_OPTIONS` follow, and so win.
 
     Raises:
-        StartError: There is none, or it is too old.
+        StartError: There is no Java, or it is too old.
     """
     found, problem = _find_java()
     if found is None:
         raise StartError(problem)
-    return found
+    return [found, *options, *os.environ.get("TEST_JAVA_OPTIONS", "").split()]
 
 
 def missing(pom: Path, cache_dir: Path = CACHE_DIR) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from tests.real.java import CACHE_DIR, KAFKA_POM, fetch, java
+from tests.real.java import CACHE_DIR, KAFKA_POM, fetch, jvm
 from tests.real.kafka_client import Kafka
 from tests.real.process import HOST, Child, StartError, free_port, wait_until_ready
 
@@ -114,7 +114,7 @@ class KafkaBroker(Kafka):
             self._format(classpath, properties)
         self._child = Child(
             [
-                *(java(), "-Xms1g", "-Xmx1g", "-XX:+UseSerialGC", "-cp", classpath),
+                *jvm("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC", "-cp", classpath),
                 *(f"-Dlog4j2.configurationFile={logging}", "kafka.Kafka", str(properties)),
             ],
             log=self.log,
@@ -149,7 +149,8 @@ class KafkaBroker(Kafka):
             )
         )
         command = [
-            *(java(), "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool"),
+            *jvm("-XX:TieredStopAtLevel=1", "-cp", classpath),
+            "kafka.tools.StorageTool",
             *("format", "-t", self._cluster_id, "-c", str(draft), *self.format_options),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

@@ -9,7 +9,7 @@ import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
-from tests.real.java import CACHE_DIR, REGISTRY_POM, fetch, java
+from tests.real.java import CACHE_DIR, REGISTRY_POM, fetch, jvm
 from tests.real.process import HOST, Child, StartError, free_port, wait_until_ready
 from tests.real.tls import Authority
 
@@ -69,7 +69,7 @@ class SchemaRegistry:
             raise StartError(f"What {REGISTRY_POM} fetched holds no runner.jar")
         self._child = Child(
             [
-                *(java(), "-Xmx768m", "-XX:+UseSerialGC", f"-Dquarkus.http.host={HOST}"),
+                *jvm("-Xmx768m", "-XX:+UseSerialGC", f"-Dquarkus.http.host={HOST}"),
                 *(*self._listens, "-jar", str(runner)),
             ],
             log=self.log,
