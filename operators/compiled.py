@@ -25,7 +25,7 @@ from operators.session_table import SessionTable
 from operators.sessions import SessionRule
 from operators.totals import TOTALS
 from operators.tumbling import TumblingShard
-from operators.watermark import effective_ticks
+from operators.watermark import effective_ticks, first_tick_after
 from operators.window_table import WindowRule
 from schemas.candle_codec import CandleCodec
 from schemas.device_events import DeviceEventCodec
@@ -37,6 +37,7 @@ from schemas.device_wire import (
     write_device_events,
 )
 from schemas.market_pb2 import Candle, Decimal, Trade
+from schemas.murmur2 import partitions_of
 from schemas.sales import SaleCodec
 from schemas.stream import NEVER, Codec, Decoded, Events
 from schemas.trades import TradeCodec
@@ -66,6 +67,7 @@ def compile_candles() -> None:
     """Codec, map side, windows and rows."""
     events = _trades()
     shard = TumblingShard(CANDLE, WindowRule((60_000,), fill_gaps=True), 1, 0.0, None)
+    shard.on_batch([replace(_partials(events), watermark_ms=NEVER)])  # a preview, and no result
     shard.on_batch([_partials(events)])
     none = np.zeros(0, partial_dtype(CANDLE))
     shard.on_batch([PanePartials(0, 0, events.watermark_after_ms, [], none, ended=True)])
@@ -146,6 +148,9 @@ def _events(values: pa.BinaryArray, codec: Codec) -> Events:
 
 
 def _batch(values: pa.BinaryArray, decoded: Decoded) -> Events:
+    # What the steps around the shards, and the end of a finite run, call by themselves.
+    partitions_of(pa.array(decoded.key_names, pa.string()), 1)
+    first_tick_after(_TIMES_MS[0], 1_000)
     newest = np.maximum.accumulate(np.concatenate(([NEVER], decoded.event_time_ms)))
     return Events(
         0,

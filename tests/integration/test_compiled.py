@@ -3,6 +3,8 @@
 An image has what it made, and each start that compiles takes seconds more.
 """
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,27 +15,36 @@ import pytest
 
 from tests import candles_io as io
 from tests import flow_io
+from tests.real.flows import FlowProcess
 from tests.real.kafka_client import Kafka
+
+CODE = re.compile(r"^\[cache\] data (?:loaded from|saved to) '(.*)'$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def made() -> Path:
-    """Where the command has put kernels."""
+def made() -> set[Path]:
+    """Files with the code that the command makes, or finds made."""
+    env = os.environ | {"NUMBA_DEBUG_CACHE": "1"}
     command = [sys.executable, "-m", "dataflows.compiled"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return Path(numba.config.CACHE_DIR)
+    return set(map(Path, CODE.findall(done.stdout)))
 
 
 @pytest.fixture
-def kernels(made: Path, tmp_path: Path) -> Path:
-    """A place of the test's own for kernels, with all that the command makes."""
-    shutil.copytree(made, tmp_path / "kernels" / made.name)
+def kernels(made: set[Path], tmp_path: Path) -> Path:
+    """A place of the test's own for kernels, without what other runs have added."""
+    cache = Path(numba.config.CACHE_DIR)
+    copied = tmp_path / "kernels" / cache.name
+    shutil.copytree(cache, copied)
+    for code in cache.rglob("*.nbc"):
+        if code not in made:
+            (copied / code.relative_to(cache)).unlink()
     return tmp_path / "kernels"
 
 
 def files(kernels: Path) -> set[str]:
-    return {path.name for path in kernels.rglob("*.nb?")}
+    return {path.name for path in kernels.rglob("*.nbc")}
 
 
 def test_candles_on_kafka(kafka: Kafka, topic: str, postgres_url: str, kernels: Path) -> None:
@@ -49,6 +60,23 @@ def test_candles_on_kafka(kafka: Kafka, topic: str, postgres_url: str, kernels: 
             "dataflows.candles", kernels.parent, env, recovery=recovery, name=f"run-{run}"
         )
         assert files(kernels) == before
+
+
+def test_live_candles_on_kafka(
+    kafka: Kafka, topic: str, postgres_url: str, kernels: Path, tmp_path: Path
+) -> None:
+    logs = io.random_log(4, 1_000)
+    kafka.create_topic(topic, len(logs))
+    io.produce(kafka, topic, logs)
+    before = files(kernels)
+    env = io.settings(kafka, topic, postgres_url, NUMBA_CACHE_DIR=str(kernels), STOP_AT_END="0")
+    flow = FlowProcess("dataflows.candles", log=tmp_path / "log", env=env, recovery_dir=None)
+    try:
+        for table in ("candles", "candles_live"):
+            flow_io.await_or_fail(flow, lambda table=table: io.count(postgres_url, table) > 0)
+    finally:
+        flow.kill9()
+    assert files(kernels) == before
 
 
 @pytest.mark.parametrize("flow", ["market", "sellers", "sessions"])
