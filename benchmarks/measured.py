@@ -85,12 +85,12 @@ def main() -> None:
     started = _Moment.now()
     begin, more = run(given) or (started, {})
     end = _Moment.now()
+    read = end.records - begin.records if end.records else sum(given.get("sizes", ()))
     print(
         json.dumps(
             {
-                "events": end.records - begin.records
-                if end.records
-                else sum(given.get("sizes", ())),
+                "events": given.get("events", read),
+                "read": read,
                 "wall_s": end.at_s - begin.at_s,
                 "user_s": end.user_s - begin.user_s,
                 "system_s": end.system_s - begin.system_s,

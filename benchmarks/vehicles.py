@@ -100,7 +100,9 @@ def main() -> None:
                 return _count(servers, source, changes)
             if name == _DEBEZIUM:
                 one = _Begun(new_output(), "off")
-                run = _capture(servers, one, changes, {"VEHICLES_TOPIC_PREFIX": _PREFIX})
+                # It also reads where transactions begin and end, and what follows a deletion.
+                env = {"VEHICLES_TOPIC_PREFIX": _PREFIX}
+                run = _capture(servers, one, changes, env, events=changes)
             else:
                 one = begun[name].pop()
                 run = _capture(servers, one, changes, _slot(source, one))
@@ -135,8 +137,8 @@ def _capture(
     env["INPUT_TOPIC"] = ""  # it has several, or none
     topic = Filled("", [changes])
     run = measure(servers, "flow", topic, one.output, url=one.url, given=given, env=env)
-    if run["events"] != changes:
-        raise RuntimeError(f"{run['events']} of {changes} changes were read")
+    if run["read"] < changes or run["events"] != changes:
+        raise RuntimeError(f"{run['read']} records of {changes} changes were read")
     return run
 
 
