@@ -38,9 +38,9 @@ def asides(
     """
     partition = str(events.partition)
     AGGREGATED.labels(flow, partition).inc(len(events.offsets) - len(late))
+    LATE.labels(flow, partition).inc(len(late))  # shown as 0, so that the first one is a rise
     out = []
     if len(late):
-        LATE.labels(flow, partition).inc(len(late))
         offsets = events.offsets[late]
         rows = _late_rows(flow, topic, events, late)
         aside = Output(

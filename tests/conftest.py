@@ -52,6 +52,7 @@ _MISSING: dict[str, Callable[[], str]] = {
     "browser": chromium.missing,
     "postgres_tls": missing_tls,
     "node": lambda: "" if shutil.which("node") else "node is not installed",
+    "prometheus": lambda: "" if shutil.which("promtool") else "Prometheus is not installed",
 }
 """What is not installed for a component, in words; empty when nothing."""
 
@@ -125,7 +126,7 @@ def pytest_terminal_summary(
         verdict = "THIS RUN FAILS, since CI=true" if IN_CI else "a run with CI=true would fail"
         terminalreporter.write_line(
             f"NOT TESTED ({counts}): {'; '.join(skipped)}. Install it (Java 17 and Maven, "
-            f"Chromium and chromedriver, PostgreSQL, Node.js); {verdict}.",
+            f"Chromium and chromedriver, PostgreSQL, Node.js, Prometheus); {verdict}.",
             red=True,
             bold=True,
         )

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +97,7 @@ def test_every_alert_has_a_case() -> None:
         assert any(re.fullmatch(pattern, rule["alert"]) for pattern in patterns), rule["alert"]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.prometheus
 @pytest.mark.parametrize(
     "command", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")]
 )
