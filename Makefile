@@ -28,9 +28,9 @@ page: $(VENV)/.run
 PARTS := test-crash test-integration-4 test-integration-2 test-integration-1 test-integration-3 test-unit
 .PHONY: run page test $(PARTS) crash lint audit proto lock clean bench bench-short image-size
 test: $(VENV)/.dev
-	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, four at a time, each shown when it is done."
+	@echo "Compiling the kernels; then $(words $(PARTS)) parts of the tests, three at a time, each shown when it is done."
 	@$(BIN)/python -m dataflows.compiled
-	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target $(PARTS)
+	@$(MAKE) --no-print-directory -j3 --keep-going --output-sync=target $(PARTS)
 
 test-integration-1: FILES := tests/integration/test_[a-j]*.py
 test-integration-2: FILES := tests/integration/test_[k-o]*.py
