@@ -51,7 +51,6 @@ class Health:
         self._started_by_s = time.monotonic() + starting_s
         self._answered: set[str] = set()
         self._problem: str | None = "starting"
-        self._told_s = 0.0
         self._flows: dict[str, set[str]] = {one.url: set() for one in sources}
         self._before: dict[tuple[str, str], tuple[float, float]] = {}
 

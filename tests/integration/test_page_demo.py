@@ -54,7 +54,7 @@ def test_everything_is_shown_a_flow_that_fails_is_started_again_and_all_end(
             for kind in ("preview", "candle", "statistics", "ewma", "sales", "session"):
                 eventually(lambda kind=kind: bool(reader.of(kind)), START_S, kind)
             eventually(
-                lambda: {row["interval"] for row in reader.of("preview")} == {"1s", "1m"},
+                lambda: {row["interval"] for row in reader.of("candle")} == {"1s", "1m"},
                 START_S,
                 "both intervals",
             )
